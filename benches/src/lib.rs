@@ -1,0 +1,1 @@
+//! Benches of the whole workspace live in `benches/`; the library is empty.

@@ -1,0 +1,185 @@
+//! Facts of one chain, by its watcher, on `tally.v1.chain.<chain>.<generation>-<shard>`.
+
+use serde::{Deserialize, Serialize};
+use tally_types::{
+    BaseUnits, BlockHash, BlockRef, ChainId, Currency, DepositKey, Height, OutPoint, Position, Script,
+    Timestamp, TxId,
+};
+
+/// A payment to a watched script.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deposit {
+    /// Its identity.
+    pub key: DepositKey,
+    /// What was paid.
+    pub currency: Currency,
+    /// How much.
+    pub amount: BaseUnits,
+    /// To where.
+    pub script: Script,
+    /// The watcher's clock when a mempool snapshot first held it; if first met in a block, the earlier of
+    /// its clock and the header's time.
+    pub first_seen: Timestamp,
+    /// The outputs its transaction spends, where the chain has such: what spends one of them in its place
+    /// has replaced it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<OutPoint>,
+}
+
+/// A block, or a run of blocks without a hit, joined the branch that the log follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockConnected {
+    /// The chain.
+    pub chain: ChainId,
+    /// The block; of a run, the last.
+    pub block: BlockRef,
+    /// The hash of the block before; of a run, before its first.
+    pub prev: BlockHash,
+    /// The height of the run's first block: equal to the block's own height where it is one block.
+    pub from: Height,
+    /// The header's time.
+    pub time: Timestamp,
+    /// The log position whose addresses the block was matched against.
+    pub watched_through: Position,
+    /// The watcher's clock.
+    pub observed_at: Timestamp,
+    /// How deposits were found, where a chain has more than one way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+}
+
+/// A block left the branch that the log follows. Descending, one fact a block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockDisconnected {
+    /// The chain.
+    pub chain: ChainId,
+    /// The block.
+    pub block: BlockRef,
+    /// The hash of the block before, which is now the tip.
+    pub prev: BlockHash,
+}
+
+/// The watcher looked at the tip and the mempool and is alive: what had not been seen by then was not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainObserved {
+    /// The chain.
+    pub chain: ChainId,
+    /// The tip of the log's branch.
+    pub tip: BlockRef,
+    /// The log position whose addresses the mempool and the chain were matched against.
+    pub watched_through: Position,
+    /// The watcher's clock.
+    pub observed_at: Timestamp,
+}
+
+/// A payment is in the mempool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DepositSeen {
+    /// The chain.
+    pub chain: ChainId,
+    /// The payment.
+    pub deposit: Deposit,
+    /// The payment that this one took the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<DepositKey>,
+}
+
+/// A payment is in a block. It counts once that block's `block_connected` is folded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DepositMined {
+    /// The chain.
+    pub chain: ChainId,
+    /// The payment.
+    pub deposit: Deposit,
+    /// The block.
+    pub block: BlockRef,
+    /// The payment that this one took the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<DepositKey>,
+}
+
+/// A payment's block left the chain, or was never connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DepositUnmined {
+    /// The chain.
+    pub chain: ChainId,
+    /// The payment.
+    pub deposit: DepositKey,
+    /// The block that is gone.
+    pub block: BlockRef,
+    /// Whether it counts as being in the mempool again until something else is known of it.
+    pub in_mempool: bool,
+}
+
+/// A payment's inputs were spent by another transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DepositReplaced {
+    /// The chain.
+    pub chain: ChainId,
+    /// The payment.
+    pub deposit: DepositKey,
+    /// The transaction that took its place.
+    pub by: TxId,
+}
+
+/// A payment is in neither chain nor mempool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DepositVanished {
+    /// The chain.
+    pub chain: ChainId,
+    /// The payment.
+    pub deposit: DepositKey,
+}
+
+/// A payment reached a depth that subscribers are told of. Orders derive depth from the block facts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DepositConfirmed {
+    /// The chain.
+    pub chain: ChainId,
+    /// The payment.
+    pub deposit: DepositKey,
+    /// Its confirmations.
+    pub depth: u32,
+    /// The tip it was reached at.
+    pub tip: BlockRef,
+}
+
+/// Where a followed deposit stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckpointStage {
+    /// In the mempool.
+    Mempool,
+    /// In this block.
+    Mined(BlockRef),
+    /// In neither.
+    Gone,
+}
+
+/// A deposit as a checkpoint holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointDeposit {
+    /// The payment.
+    pub deposit: Deposit,
+    /// Where it stands.
+    pub stage: CheckpointStage,
+}
+
+/// The watcher's state, whole, so that the next start need not read further back. In parts of at most 512 KiB.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainCheckpointed {
+    /// The chain.
+    pub chain: ChainId,
+    /// Which part this is, from 0.
+    pub part: u32,
+    /// How many parts there are.
+    pub parts: u32,
+    /// The last headers of the branch, ascending; in the first part.
+    pub headers: Vec<BlockRef>,
+    /// Deposits still followed.
+    pub deposits: Vec<CheckpointDeposit>,
+    /// As in `block_connected`.
+    pub watched_through: Position,
+    /// The watcher's clock.
+    pub observed_at: Timestamp,
+}

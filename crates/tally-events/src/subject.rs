@@ -1,0 +1,101 @@
+//! Subjects: an aggregate each, and the literal subject carries the expectation of every append.
+//!
+//! Only the functions here make subjects, so that the one a fact is written to and the one it is expected
+//! on cannot differ.
+
+use std::fmt;
+
+use data_encoding::BASE32_NOPAD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+use tally_types::{ChainId, Face, Fingerprint, MerchantId, OrderId};
+
+/// Why a text is not a subject.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a subject of the log")]
+pub struct SubjectError(String);
+
+/// The name of an aggregate in the log, `tally.v1.…`: dot-separated tokens of `A-Z a-z 0-9 _ -`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subject(Box<str>);
+
+impl Subject {
+    /// `tally.v1.order.<p>.<order_id>`.
+    pub fn order(order: &OrderId) -> Self {
+        Self(format!("tally.v1.order.{:02}.{order}", order.partition()).into())
+    }
+
+    /// `tally.v1.delivery.<p>.<order_id>`.
+    pub fn delivery(order: &OrderId) -> Self {
+        Self(format!("tally.v1.delivery.{:02}.{order}", order.partition()).into())
+    }
+
+    /// `tally.v1.chain.<chain>.<generation>-<shard>`.
+    pub fn chain(chain: &ChainId, generation: u32, shard: u32) -> Self {
+        Self(format!("tally.v1.chain.{chain}.{generation}-{shard}").into())
+    }
+
+    /// `tally.v1.claim.<merchant>.<face>.<base32 of SHA-256 of the merchant's own id>`.
+    pub fn claim(merchant: MerchantId, face: Face, own_id: &str) -> Self {
+        let digest = BASE32_NOPAD.encode(&Sha256::digest(own_id.as_bytes())).to_ascii_lowercase();
+        Self(format!("tally.v1.claim.{merchant}.{face}.{digest}").into())
+    }
+
+    /// `tally.v1.key.<fingerprint>`.
+    pub fn key(fingerprint: &Fingerprint) -> Self {
+        Self(format!("tally.v1.key.{fingerprint}").into())
+    }
+
+    /// `tally.v1.merchant.<merchant_id>`.
+    pub fn merchant(merchant: MerchantId) -> Self {
+        Self(format!("tally.v1.merchant.{merchant}").into())
+    }
+
+    /// `tally.v1.rates`, on the stream of rates.
+    pub fn rates() -> Self {
+        Self("tally.v1.rates".into())
+    }
+
+    /// A subject as it was read from a log.
+    ///
+    /// # Errors
+    /// [`SubjectError`] when it is none of ours.
+    pub fn parse(text: &str) -> Result<Self, SubjectError> {
+        let token = |token: &str| {
+            !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        };
+        if text.len() <= 200 && text.starts_with("tally.v1.") && text.split('.').all(token) {
+            Ok(Self(text.into()))
+        } else {
+            Err(SubjectError(text.chars().take(80).collect()))
+        }
+    }
+
+    /// The subject as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The kind of aggregate: `order`, `chain`, `claim`, `key`, `delivery`, `merchant`, `rates`.
+    pub fn aggregate(&self) -> &str {
+        self.0.split('.').nth(2).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for Subject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Subject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
