@@ -141,7 +141,7 @@ number_id!(
     MerchantId
 );
 number_id!(
-    /// A wallet, unique over all merchants; the first has 1.
+    /// A wallet of a merchant; each merchant's first has 1.
     WalletId
 );
 number_id!(

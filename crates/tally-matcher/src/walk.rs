@@ -1,0 +1,273 @@
+//! Walks a raw block or transaction of the Bitcoin family in place and shows its inputs and
+//! outputs to a [`Visitor`]. It parses what nodes parse and no more: values, scripts and the
+//! rules of consensus are not judged here.
+//!
+//! One dialect serves all chains, because what differs cannot be confused: a transaction whose
+//! input count is zero is invalid everywhere, so that byte always introduces optional data.
+//! - `01`: witnesses (BIP 144);
+//! - `08`, `09`: Litecoin's MWEB (LIP 0003), whose data follow the witnesses. In a block only the
+//!   HogEx has it, with the data byte `00`. The extension block behind the last transaction is not
+//!   read.
+
+use crate::ids::sha256d_of;
+use crate::reader::Reader;
+use crate::{Header, OutPoint, WalkError};
+
+const FLAG_WITNESS: u8 = 0x01;
+const FLAG_MWEB: u8 = 0x08;
+/// Version, no inputs, no outputs, lock time.
+const TX_BYTES_MIN: usize = 10;
+
+/// What a transaction carries of Litecoin's MimbleWimble extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mweb {
+    /// Nothing: every transaction of the other chains, and most of Litecoin's.
+    Absent,
+    /// It is the HogEx, the last transaction of a Litecoin block: its outputs from the second on
+    /// are peg-outs.
+    HogEx,
+    /// A mempool transaction with MWEB data, which were not read.
+    Payload,
+}
+
+/// A transaction in place.
+#[derive(Debug, Clone, Copy)]
+pub struct RawTx<'a> {
+    /// Its place in the block, the coinbase being 0; 0 for a transaction on its own.
+    pub index: u32,
+    /// Where its first byte stands.
+    pub offset: u32,
+    /// Its MWEB part.
+    pub mweb: Mweb,
+    version: &'a [u8; 4],
+    /// Input count, inputs, output count, outputs.
+    body: &'a [u8],
+    lock_time: &'a [u8; 4],
+}
+
+impl RawTx<'_> {
+    /// Double SHA-256 of the serialisation without witnesses and MWEB data, which is the id of
+    /// every transaction except one for which [`RawTx::is_mweb_only`] holds.
+    #[must_use]
+    pub fn txid(&self) -> [u8; 32] {
+        sha256d_of(&[self.version, self.body, self.lock_time])
+    }
+
+    /// Whether it has MWEB data and neither inputs nor outputs. Litecoin names such a transaction
+    /// by the hash of its kernel, and no block holds it.
+    #[must_use]
+    pub fn is_mweb_only(&self) -> bool {
+        self.mweb == Mweb::Payload && self.body == [0, 0]
+    }
+
+    /// Whether its only input is the null outpoint.
+    #[must_use]
+    pub fn is_coinbase(&self) -> bool {
+        let Some((count, inputs)) = self.body.split_first() else { return false };
+        let first = inputs.first_chunk::<36>().map(OutPoint::from_bytes);
+        *count == 1 && first == Some(OutPoint::NULL)
+    }
+}
+
+/// What a walk shows. For each transaction: `begin_tx`, its inputs, its outputs, `end_tx`.
+///
+/// Offsets count from the first byte of what is walked. A walk may fail after it has shown a part.
+pub trait Visitor<'a> {
+    /// A transaction begins at `offset`.
+    #[inline(always)]
+    fn begin_tx(&mut self, index: u32, offset: u32) {
+        let _ = (index, offset);
+    }
+
+    /// An input spends `outpoint` (id in internal order, index in little-endian), which stands at
+    /// `offset`. For a coinbase it is null.
+    #[inline(always)]
+    fn input(&mut self, outpoint: &'a [u8; 36], offset: u32) {
+        let _ = (outpoint, offset);
+    }
+
+    /// An output of `value` base units; its script, with a token prefix if it has one, stands at
+    /// `offset`.
+    #[inline(always)]
+    fn output(&mut self, value: u64, script: &'a [u8], offset: u32) {
+        let _ = (value, script, offset);
+    }
+
+    /// The transaction is over and whole.
+    #[inline(always)]
+    fn end_tx(&mut self, tx: &RawTx<'a>) {
+        let _ = tx;
+    }
+}
+
+/// What a walk over a block leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walked {
+    /// The block's header.
+    pub header: Header,
+    /// Number of transactions.
+    pub tx_count: u32,
+    /// Number of bytes behind the last transaction: an MWEB extension block on Litecoin, nothing
+    /// on the other chains. They were not read.
+    pub trailing_bytes: usize,
+}
+
+/// Whether a transaction is part of a block or stands alone, as in the mempool.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Block,
+    Single,
+}
+
+/// Walks a block: header, transaction count, transactions.
+///
+/// # Errors
+/// [`WalkError`] where a node would refuse the same bytes. Bytes behind the last transaction are no
+/// error but are counted.
+pub fn walk<'a, V: Visitor<'a>>(block: &'a [u8], visitor: &mut V) -> Result<Walked, WalkError> {
+    refuse_too_large(block)?;
+    let mut reader = Reader::new(block);
+    let header = Header::new(*reader.array::<80>()?);
+    let count = reader.length()?;
+    if count > reader.rest().len() / TX_BYTES_MIN {
+        return Err(reader.truncated());
+    }
+    let tx_count = narrow(count);
+    for index in 0..tx_count {
+        transaction(&mut reader, index, Scope::Block, visitor)?;
+    }
+    Ok(Walked { header, tx_count, trailing_bytes: reader.rest().len() })
+}
+
+/// Walks one transaction that stands alone, as `getrawtransaction` gives it.
+///
+/// # Errors
+/// [`WalkError`] where a node would refuse the same bytes, and where bytes follow. MWEB data are
+/// not read: what stands between them and the lock time is not judged.
+pub fn walk_tx<'a, V: Visitor<'a>>(tx: &'a [u8], visitor: &mut V) -> Result<(), WalkError> {
+    refuse_too_large(tx)?;
+    let mut reader = Reader::new(tx);
+    transaction(&mut reader, 0, Scope::Single, visitor)?;
+    match reader.rest().len() {
+        0 => Ok(()),
+        count => Err(WalkError::TrailingBytes { count }),
+    }
+}
+
+/// Walks again the one transaction that begins at `offset` of bytes already walked.
+pub(crate) fn walk_again<'a, V: Visitor<'a>>(
+    bytes: &'a [u8],
+    offset: u32,
+    index: u32,
+    scope: Scope,
+    visitor: &mut V,
+) -> Result<(), WalkError> {
+    let mut reader = Reader::starting_at(bytes, offset as usize);
+    transaction(&mut reader, index, scope, visitor)
+}
+
+fn refuse_too_large(bytes: &[u8]) -> Result<(), WalkError> {
+    // One less than the maximum, so that no script's length is `u32::MAX`.
+    if u32::try_from(bytes.len()).is_ok_and(|len| len < u32::MAX) {
+        Ok(())
+    } else {
+        Err(WalkError::TooLarge { len: bytes.len() })
+    }
+}
+
+/// Offsets and counts within bytes whose length was found to fit 32 bits.
+#[inline(always)]
+fn narrow(offset: usize) -> u32 {
+    offset as u32
+}
+
+#[inline(always)]
+fn transaction<'a, V: Visitor<'a>>(
+    reader: &mut Reader<'a>,
+    index: u32,
+    scope: Scope,
+    visitor: &mut V,
+) -> Result<(), WalkError> {
+    let offset = narrow(reader.offset());
+    visitor.begin_tx(index, offset);
+    let version = reader.array::<4>()?;
+    let mut flags = 0;
+    let mut body = reader.rest();
+    let mut inputs = reader.compact_size()?;
+    if inputs == 0 {
+        flags = optional_data_flags(reader)?;
+        body = reader.rest();
+        inputs = reader.compact_size()?;
+    }
+    for _ in 0..inputs {
+        let offset = narrow(reader.offset());
+        let outpoint = reader.array::<36>()?;
+        let script_len = reader.length()?;
+        reader.take(script_len)?;
+        reader.array::<4>()?;
+        visitor.input(outpoint, offset);
+    }
+    let outputs = reader.compact_size()?;
+    for _ in 0..outputs {
+        let value = u64::from_le_bytes(*reader.array::<8>()?);
+        let script_len = reader.length()?;
+        let offset = narrow(reader.offset());
+        let script = reader.take(script_len)?;
+        visitor.output(value, script, offset);
+    }
+    let body_len = body.len().wrapping_sub(reader.rest().len());
+    let body = body.get(..body_len).unwrap_or_default();
+    if flags & FLAG_WITNESS != 0 {
+        skip_witnesses(reader, inputs)?;
+    }
+    let mweb = if flags & FLAG_MWEB == 0 { Mweb::Absent } else { mweb(reader, scope, outputs)? };
+    let lock_time = reader.array::<4>()?;
+    visitor.end_tx(&RawTx { index, offset, mweb, version, body, lock_time });
+    Ok(())
+}
+
+#[inline(always)]
+fn optional_data_flags(reader: &mut Reader<'_>) -> Result<u8, WalkError> {
+    let offset = reader.offset();
+    let flag = reader.byte()?;
+    if flag == 0 || flag & !(FLAG_WITNESS | FLAG_MWEB) != 0 {
+        return Err(WalkError::UnknownFlag { offset, flag });
+    }
+    Ok(flag)
+}
+
+#[inline(always)]
+fn skip_witnesses(reader: &mut Reader<'_>, inputs: u64) -> Result<(), WalkError> {
+    let mut any = false;
+    for _ in 0..inputs {
+        let items = reader.compact_size()?;
+        any |= items != 0;
+        for _ in 0..items {
+            let len = reader.length()?;
+            reader.take(len)?;
+        }
+    }
+    if any { Ok(()) } else { Err(WalkError::SuperfluousWitness { offset: reader.offset() }) }
+}
+
+/// Reads the byte that says whether MWEB data follow, and passes over them: in a transaction on
+/// its own they are all that stands before the last four bytes.
+#[cold]
+fn mweb(reader: &mut Reader<'_>, scope: Scope, outputs: u64) -> Result<Mweb, WalkError> {
+    let offset = reader.offset();
+    match (reader.byte()?, scope) {
+        (0, _) if outputs == 0 => Err(WalkError::HogExWithoutOutputs { offset }),
+        (0, _) => Ok(Mweb::HogEx),
+        (1, Scope::Single) => {
+            let Some(payload) = reader.rest().len().checked_sub(4) else {
+                return Err(reader.truncated());
+            };
+            reader.take(payload)?;
+            Ok(Mweb::Payload)
+        }
+        (byte, _) => Err(WalkError::UnexpectedMweb { offset, byte }),
+    }
+}
+
+#[cfg(test)]
+mod tests;
