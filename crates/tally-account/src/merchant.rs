@@ -140,10 +140,19 @@ impl Merchant {
         Ok(MerchantChanged { merchant: self.id, settings })
     }
 
-    /// Adds an API key whose secret was sealed or hashed before.
+    /// The number that the next API key gets.
+    pub fn next_key(&self) -> u32 {
+        self.keys.iter().map(|known| known.key).max().unwrap_or(0).saturating_add(1)
+    }
+
+    /// What a key's secret is sealed for, so that no sealed secret can stand in another's place.
+    pub fn key_purpose(&self, face: Face, key: u32) -> String {
+        format!("{face}-key/{}/{key}", self.id)
+    }
+
+    /// Adds an API key, number [`Merchant::next_key`], whose secret was sealed or hashed before.
     pub fn add_key(&self, face: Face, secret: KeySecret, hint: String) -> ApiKeyCreated {
-        let key = self.keys.iter().map(|known| known.key).max().unwrap_or(0).saturating_add(1);
-        ApiKeyCreated { merchant: self.id, key, face, secret, hint }
+        ApiKeyCreated { merchant: self.id, key: self.next_key(), face, secret, hint }
     }
 
     /// Takes an API key back.

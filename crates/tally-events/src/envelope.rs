@@ -287,3 +287,6 @@ impl Event {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
