@@ -1,0 +1,55 @@
+//! A place for what can be folded again: ordered keys and values with atomic commits.
+
+use crate::PortError;
+
+/// Keys with their values, in key order.
+pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Changes that happen together or not at all. A later change of a key in the batch wins.
+#[derive(Debug, Clone, Default)]
+pub struct WriteBatch {
+    /// Keys with their new value, or none to remove the key.
+    pub rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl WriteBatch {
+    /// Sets `key`.
+    pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.rows.push((key.into(), Some(value.into())));
+    }
+
+    /// Removes `key`.
+    pub fn remove(&mut self, key: impl Into<Vec<u8>>) {
+        self.rows.push((key.into(), None));
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// How many changes there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+}
+
+/// An ordered store of bytes. Calls block: keep them off the async threads where they touch much.
+///
+/// Keys up to 512 bytes, values up to 64 KiB.
+pub trait Store: Send + Sync {
+    /// The value of `key`.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, PortError>;
+
+    /// Up to `limit` rows with `from <= key < to`, ascending.
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, PortError>;
+
+    /// Up to `limit` rows with `from <= key < to`, descending.
+    fn range_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, PortError>;
+
+    /// Commits a batch: atomic, and durable when it answers.
+    fn commit(&self, batch: WriteBatch) -> Result<(), PortError>;
+
+    /// Removes everything.
+    fn clear(&self) -> Result<(), PortError>;
+}
