@@ -1,0 +1,387 @@
+//! A chain without a node: blocks, forks and a mempool as a test wants them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use tally_matcher::WatchSet;
+use tally_ports::{BlockSource, Credit, Header, MempoolDiff, PortError, ScannedBlock, SharedWatch, Spend};
+use tally_types::{
+    BaseUnits, BlockHash, BlockRef, Currency, DepositKey, Height, OutPoint, Script, Span, Timestamp, TxId,
+};
+use tokio::sync::watch;
+
+use crate::{currency, lock};
+
+/// The genesis block's time, and the time between two blocks, in seconds.
+const GENESIS_SECS: i64 = 1_740_000_000;
+const BLOCK_SECS: i64 = 600;
+
+/// A transaction that pays one output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payment {
+    /// Its id.
+    pub txid: TxId,
+    /// To where.
+    pub script: Script,
+    /// How much.
+    pub amount: BaseUnits,
+    /// What it spends.
+    pub inputs: Vec<OutPoint>,
+}
+
+/// A [`BlockSource`] whose blocks the test makes. Block and transaction ids are numbers, counted up, so that
+/// failures can be read; a block's hash ends in its height.
+#[derive(Debug)]
+pub struct FakeChain {
+    currency: Currency,
+    state: Mutex<State>,
+    /// Moves with each change of tip or mempool.
+    changes: watch::Sender<u64>,
+    failures: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Block {
+    header: Header,
+    payments: Vec<Payment>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Every block ever mined, on any branch.
+    blocks: HashMap<BlockHash, Block>,
+    /// The best branch, genesis first.
+    best: Vec<BlockHash>,
+    mempool: Vec<Payment>,
+    /// Counts blocks and transactions, so that no two ids are equal.
+    made: u64,
+}
+
+/// An id that reads as its number, with the height at the end.
+fn id_bytes(number: u64, height: u64) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let (_, tail) = bytes.split_at_mut(16);
+    let (left, right) = tail.split_at_mut(8);
+    left.copy_from_slice(&number.to_be_bytes());
+    right.copy_from_slice(&height.to_be_bytes());
+    bytes
+}
+
+impl State {
+    fn tip(&self) -> Option<Header> {
+        self.best.last().and_then(|hash| self.blocks.get(hash)).map(|block| block.header)
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.made = self.made.saturating_add(1);
+        self.made
+    }
+
+    fn mine(&mut self, payments: Vec<Payment>) -> BlockRef {
+        let tip = self.tip();
+        let height = tip.map_or(Height::new(0), |tip| tip.block.height.next());
+        let prev = tip.map_or(BlockHash::from_display([0; 32]), |tip| tip.block.hash);
+        let hash = BlockHash::from_display(id_bytes(self.next_number(), height.get()));
+        let secs = i64::try_from(height.get()).unwrap_or(i64::MAX).saturating_mul(BLOCK_SECS);
+        let time = Timestamp::from_secs(GENESIS_SECS.saturating_add(secs));
+        let block = BlockRef { height, hash };
+        self.blocks.insert(hash, Block { header: Header { block, prev, time }, payments });
+        self.best.push(hash);
+        block
+    }
+
+    /// Takes blocks above `height` off the best branch; what they paid is in the mempool again, unless something
+    /// there spends the same.
+    fn fork_at(&mut self, height: Height) {
+        let keep = usize::try_from(height.get()).unwrap_or(usize::MAX).saturating_add(1);
+        let gone = self.best.split_off(keep.min(self.best.len()));
+        for hash in gone {
+            let payments = self.blocks.get(&hash).map(|block| block.payments.clone()).unwrap_or_default();
+            for payment in payments {
+                let conflict = self.mempool.iter().any(|other| {
+                    other.txid == payment.txid || other.inputs.iter().any(|i| payment.inputs.contains(i))
+                });
+                if !conflict {
+                    self.mempool.push(payment);
+                }
+            }
+        }
+    }
+}
+
+impl FakeChain {
+    /// A chain of `currency` with a genesis block.
+    pub fn new(currency: Currency) -> Self {
+        let mut state = State::default();
+        state.mine(Vec::new());
+        Self {
+            currency,
+            state: Mutex::new(state),
+            changes: watch::Sender::new(0),
+            failures: AtomicUsize::new(0),
+        }
+    }
+
+    /// A chain of BTC whose tip is at `height`.
+    pub fn with_height(height: u64) -> Self {
+        let chain = Self::new(currency("BTC"));
+        chain.mine(height);
+        chain
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut lock(&self.state));
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        result
+    }
+
+    /// The tip of the best branch.
+    pub fn tip_block(&self) -> BlockRef {
+        let tip = lock(&self.state).tip().map(|tip| tip.block);
+        tip.unwrap_or(BlockRef { height: Height::new(0), hash: BlockHash::from_display([0; 32]) })
+    }
+
+    /// Mines `blocks` blocks; the whole mempool goes into the first. Answers the new tip.
+    pub fn mine(&self, blocks: u64) -> BlockRef {
+        self.change(|state| {
+            for _ in 0..blocks {
+                let payments = std::mem::take(&mut state.mempool);
+                state.mine(payments);
+            }
+        });
+        self.tip_block()
+    }
+
+    /// Mines one block with these transactions of the mempool alone.
+    pub fn mine_only(&self, txids: &[TxId]) -> BlockRef {
+        self.change(|state| {
+            let (mined, left) =
+                std::mem::take(&mut state.mempool).into_iter().partition(|p| txids.contains(&p.txid));
+            state.mempool = left;
+            state.mine(mined)
+        })
+    }
+
+    /// A payment into the mempool, from an output nobody else spends.
+    pub fn pay(&self, script: &Script, units: u128) -> TxId {
+        let input = self
+            .change(|state| OutPoint { txid: TxId::from_display(id_bytes(state.next_number(), 0)), vout: 0 });
+        self.pay_from(script, units, vec![input])
+    }
+
+    /// A payment into the mempool that spends `inputs`; what spent one of them there is gone.
+    pub fn pay_from(&self, script: &Script, units: u128, inputs: Vec<OutPoint>) -> TxId {
+        self.change(|state| {
+            let txid = TxId::from_display(id_bytes(state.next_number(), 0));
+            state.mempool.retain(|other| !other.inputs.iter().any(|input| inputs.contains(input)));
+            let amount = BaseUnits::from_units(units);
+            state.mempool.push(Payment { txid, script: script.clone(), amount, inputs });
+            txid
+        })
+    }
+
+    /// Replaces a payment in the mempool by one with the same inputs to `script`; `None` if it is not there.
+    pub fn replace(&self, txid: &TxId, script: &Script, units: u128) -> Option<TxId> {
+        let inputs = lock(&self.state).mempool.iter().find(|p| p.txid == *txid)?.inputs.clone();
+        Some(self.pay_from(script, units, inputs))
+    }
+
+    /// Drops a payment from the mempool; false if it is not there.
+    pub fn evict(&self, txid: &TxId) -> bool {
+        self.change(|state| {
+            let before = state.mempool.len();
+            state.mempool.retain(|payment| payment.txid != *txid);
+            state.mempool.len() < before
+        })
+    }
+
+    /// Cuts the best branch back to `height`; what is mined next starts another branch from there. What the
+    /// lost blocks paid is in the mempool again.
+    pub fn fork_at(&self, height: u64) -> &Self {
+        self.change(|state| state.fork_at(Height::new(height)));
+        self
+    }
+
+    /// The last `depth` blocks are replaced by `blocks` others, in one step. Transactions in `drop` are in
+    /// neither chain nor mempool then; the others of the lost blocks, and the mempool, are in the first new block.
+    pub fn reorg(&self, depth: u64, blocks: u64, drop: &[TxId]) -> BlockRef {
+        self.change(|state| {
+            let tip = state.tip().map_or(Height::new(0), |tip| tip.block.height);
+            state.fork_at(tip.below(depth));
+            state.mempool.retain(|payment| !drop.contains(&payment.txid));
+            for _ in 0..blocks {
+                let payments = std::mem::take(&mut state.mempool);
+                state.mine(payments);
+            }
+        });
+        self.tip_block()
+    }
+
+    /// Goes back to the branch whose tip is `hash`, as a node does that is told to prefer it; false if there is none.
+    /// The mempool stays as it is.
+    pub fn switch_to(&self, hash: &BlockHash) -> bool {
+        self.change(|state| {
+            let mut branch = Vec::new();
+            let mut at = *hash;
+            while let Some(block) = state.blocks.get(&at) {
+                branch.push(at);
+                at = block.header.prev;
+            }
+            branch.reverse();
+            if branch.is_empty() {
+                return false;
+            }
+            state.best = branch;
+            true
+        })
+    }
+
+    /// The next `calls` calls fail, transiently.
+    pub fn fail_next(&self, calls: usize) {
+        self.failures.store(calls, Ordering::SeqCst);
+    }
+
+    fn answer(&self) -> Result<(), PortError> {
+        let fail = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if fail.is_ok() { Err(PortError::transient("the node does not answer")) } else { Ok(()) }
+    }
+
+    fn match_payments(&self, payments: &[Payment], watch: &SharedWatch) -> (Vec<Credit>, Vec<Spend>) {
+        let watch = watch.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let credits = payments.iter().filter(|payment| watch.contains_script(payment.script.as_bytes()));
+        let spends = payments.iter().flat_map(|payment| {
+            let spent = payment.inputs.iter().filter(|outpoint| watches(&watch, outpoint));
+            spent.map(|outpoint| Spend { outpoint: *outpoint, by: payment.txid })
+        });
+        (credits.map(|payment| self.credit(payment)).collect(), spends.collect())
+    }
+
+    fn credit(&self, payment: &Payment) -> Credit {
+        Credit {
+            key: DepositKey { txid: payment.txid, slot: "0".to_owned() },
+            currency: self.currency.clone(),
+            amount: payment.amount,
+            script: payment.script.clone(),
+            inputs: payment.inputs.clone(),
+        }
+    }
+}
+
+fn watches(watch: &WatchSet, outpoint: &OutPoint) -> bool {
+    let txid = outpoint.txid.internal_bytes();
+    watch.contains_outpoint(&tally_matcher::OutPoint { txid, vout: outpoint.vout })
+}
+
+#[async_trait]
+impl BlockSource for FakeChain {
+    async fn check(&self) -> Result<(), PortError> {
+        self.answer()
+    }
+
+    async fn tip(&self) -> Result<Header, PortError> {
+        self.answer()?;
+        lock(&self.state).tip().ok_or_else(|| PortError::transient("the chain has no block"))
+    }
+
+    async fn at(&self, height: Height) -> Result<Option<Header>, PortError> {
+        self.answer()?;
+        let state = lock(&self.state);
+        let hash = usize::try_from(height.get()).ok().and_then(|height| state.best.get(height));
+        Ok(hash.and_then(|hash| state.blocks.get(hash)).map(|block| block.header))
+    }
+
+    async fn header(&self, hash: &BlockHash) -> Result<Option<Header>, PortError> {
+        self.answer()?;
+        Ok(lock(&self.state).blocks.get(hash).map(|block| block.header))
+    }
+
+    async fn scan(&self, block: &Header, watch: &SharedWatch) -> Result<ScannedBlock, PortError> {
+        self.answer()?;
+        let state = lock(&self.state);
+        let found = state.blocks.get(&block.block.hash);
+        let found = found.ok_or_else(|| PortError::transient(format!("no block {}", block.block.hash)))?;
+        let (credits, spends) = self.match_payments(&found.payments, watch);
+        Ok(ScannedBlock { header: found.header, credits, spends, method: None })
+    }
+
+    async fn mempool(
+        &self,
+        known: &HashSet<TxId>,
+        watch: &SharedWatch,
+    ) -> Result<Option<MempoolDiff>, PortError> {
+        self.answer()?;
+        let state = lock(&self.state);
+        let Some(tip) = state.tip() else { return Ok(None) };
+        let new: Vec<Payment> = state.mempool.iter().filter(|p| !known.contains(&p.txid)).cloned().collect();
+        let (credits, spends) = self.match_payments(&new, watch);
+        let present = state.mempool.iter().map(|payment| payment.txid).collect();
+        Ok(Some(MempoolDiff { tip: tip.block.hash, present, credits, spends }))
+    }
+
+    async fn wait(&self, tip: &BlockHash, at_most: Span) {
+        let mut changes = self.changes.subscribe();
+        let moved = async {
+            while self.tip_block().hash == *tip {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Whether it moved or not, the caller looks.
+        let _ = tokio::time::timeout(at_most.to_duration(), moved).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, RwLock};
+
+    use super::*;
+    use crate::script;
+
+    fn watching(scripts: &[u64]) -> SharedWatch {
+        let mut watch = WatchSet::new(1);
+        for number in scripts {
+            watch.insert_script(script(*number).as_bytes()).unwrap();
+        }
+        Arc::new(RwLock::new(watch))
+    }
+
+    #[tokio::test]
+    async fn a_payment_goes_into_a_block_and_out_again() {
+        let chain = FakeChain::with_height(3);
+        let watch = watching(&[7]);
+        let txid = chain.pay(&script(7), 100);
+        chain.pay(&script(8), 100);
+        let seen = chain.mempool(&HashSet::new(), &watch).await.unwrap().unwrap();
+        assert_eq!((seen.present.len(), seen.credits.len()), (2, 1));
+        let block = chain.mine(1);
+        let header = chain.header(&block.hash).await.unwrap().unwrap();
+        let scanned = chain.scan(&header, &watch).await.unwrap();
+        assert_eq!(scanned.credits.iter().map(|credit| credit.key.txid).collect::<Vec<_>>(), [txid]);
+        chain.fork_at(3).mine_only(&[]);
+        assert_ne!(chain.tip_block(), block);
+        assert_eq!(chain.tip_block().height, block.height);
+        assert_eq!(chain.mempool(&HashSet::new(), &watch).await.unwrap().unwrap().credits.len(), 1);
+        assert!(chain.switch_to(&block.hash));
+        assert_eq!(chain.tip_block(), block);
+    }
+
+    #[tokio::test]
+    async fn a_replacement_spends_the_watched_outpoint() {
+        let chain = FakeChain::with_height(1);
+        let watch = watching(&[7]);
+        let first = chain.pay(&script(7), 100);
+        let credit = chain.mempool(&HashSet::new(), &watch).await.unwrap().unwrap().credits.remove(0);
+        for input in &credit.inputs {
+            let outpoint = tally_matcher::OutPoint { txid: input.txid.internal_bytes(), vout: input.vout };
+            watch.write().unwrap().insert_outpoint(&outpoint).unwrap();
+        }
+        let second = chain.replace(&first, &script(8), 90).unwrap();
+        let diff = chain.mempool(&HashSet::from([first]), &watch).await.unwrap().unwrap();
+        assert!(!diff.present.contains(&first));
+        assert_eq!(diff.spends.iter().map(|spend| spend.by).collect::<Vec<_>>(), [second]);
+    }
+}

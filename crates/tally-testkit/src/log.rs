@@ -1,0 +1,263 @@
+//! An event log in memory, with the faults a real one has.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream;
+use tally_events::{Event, NewEvent, Recorded, Subject};
+use tally_ports::{AppendError, EventLog, EventStream, Expectation, PortError};
+use tally_types::Position;
+use tokio::sync::watch;
+
+use crate::lock;
+
+/// Facts in one append.
+const BATCH_MAX: usize = 1_000;
+/// Bytes of one fact's envelope.
+const FACT_BYTES_MAX: usize = 512 * 1024;
+
+/// An [`EventLog`] in memory. Clones are handles on the same log.
+#[derive(Debug, Clone)]
+pub struct MemoryLog(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    facts: Mutex<Facts>,
+    head: watch::Sender<Position>,
+    acks_to_lose: AtomicUsize,
+    appends_to_fail: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    /// The fact at position `n` is at `n - 1`.
+    all: Vec<Recorded>,
+    /// Where the facts of a subject stand, ascending.
+    by_subject: HashMap<Subject, Vec<Position>>,
+}
+
+impl Default for MemoryLog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryLog {
+    /// An empty log.
+    pub fn new() -> Self {
+        Self(Arc::new(Shared {
+            facts: Mutex::default(),
+            head: watch::Sender::new(Position::START),
+            acks_to_lose: AtomicUsize::new(0),
+            appends_to_fail: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Everything in the log, in order.
+    pub fn facts(&self) -> Vec<Recorded> {
+        lock(&self.0.facts).all.clone()
+    }
+
+    /// Everything on a subject, in order.
+    pub fn facts_on(&self, subject: &Subject) -> Vec<Recorded> {
+        lock(&self.0.facts).all.iter().filter(|fact| fact.event.subject == *subject).cloned().collect()
+    }
+
+    /// The next `appends` appends happen, and their answers get lost: the caller sees a transient failure.
+    pub fn lose_acks(&self, appends: usize) {
+        self.0.acks_to_lose.store(appends, Ordering::SeqCst);
+    }
+
+    /// The next `appends` appends fail and do not happen.
+    pub fn fail_appends(&self, appends: usize) {
+        self.0.appends_to_fail.store(appends, Ordering::SeqCst);
+    }
+
+    /// Appends facts behind whatever is on their subjects: how tests set a scene.
+    pub fn seed(&self, batch: Vec<NewEvent>) -> Vec<Position> {
+        let positions = lock(&self.0.facts).push(batch);
+        self.0.publish();
+        positions
+    }
+}
+
+impl Shared {
+    fn publish(&self) {
+        // Under the lock, so that the head never goes back.
+        let facts = lock(&self.facts);
+        self.head.send_replace(facts.head());
+    }
+}
+
+impl Facts {
+    fn head(&self) -> Position {
+        self.all.last().map_or(Position::START, |fact| fact.position)
+    }
+
+    fn last_on(&self, subject: &Subject) -> Position {
+        self.by_subject.get(subject).and_then(|at| at.last()).copied().unwrap_or(Position::START)
+    }
+
+    fn at(&self, position: Position) -> Option<&Recorded> {
+        let index = usize::try_from(position.get().checked_sub(1)?).ok()?;
+        self.all.get(index)
+    }
+
+    fn push(&mut self, batch: Vec<NewEvent>) -> Vec<Position> {
+        let mut positions = Vec::with_capacity(batch.len());
+        for event in batch {
+            let position = self.head().next();
+            self.by_subject.entry(event.subject.clone()).or_default().push(position);
+            self.all.push(Recorded { position, event });
+            positions.push(position);
+        }
+        positions
+    }
+
+    /// Where the batch already stands, if it was appended before under the same expectations.
+    fn repeated(&self, expected: &HashMap<&Subject, Position>, batch: &[NewEvent]) -> Option<Vec<Position>> {
+        let first = batch.first()?;
+        let after = expected.get(&first.subject)?;
+        let start = *self.by_subject.get(&first.subject)?.iter().find(|at| *at > after)?;
+        let mut at = start;
+        let mut positions = Vec::with_capacity(batch.len());
+        for event in batch {
+            let stored = &self.at(at)?.event;
+            if stored.id != event.id || stored.subject != event.subject {
+                return None;
+            }
+            positions.push(at);
+            at = at.next();
+        }
+        Some(positions)
+    }
+}
+
+/// One expectation for each subject of the batch, at most one for any other, and sizes within bounds.
+fn check<'a>(
+    expectations: &'a [Expectation],
+    batch: &[Event],
+) -> Result<HashMap<&'a Subject, Position>, AppendError> {
+    let invalid = |message: String| Err(AppendError::Invalid(message));
+    if batch.is_empty() || batch.len() > BATCH_MAX {
+        return invalid(format!("a batch of {} facts is not between 1 and {BATCH_MAX}", batch.len()));
+    }
+    let mut expected = HashMap::new();
+    for Expectation { subject, at } in expectations {
+        if expected.insert(subject, *at).is_some_and(|other| other != *at) {
+            return invalid(format!("two different expectations on {subject}"));
+        }
+    }
+    for event in batch {
+        if !expected.contains_key(&event.subject) {
+            return invalid(format!("no expectation on {}", event.subject));
+        }
+        let json = event.to_json().map_err(|error| AppendError::Invalid(error.to_string()))?;
+        if json.len() > FACT_BYTES_MAX {
+            return invalid(format!("a fact of {} bytes is larger than {FACT_BYTES_MAX}", json.len()));
+        }
+    }
+    Ok(expected)
+}
+
+fn take(counter: &AtomicUsize) -> bool {
+    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+#[async_trait]
+impl EventLog for MemoryLog {
+    async fn append(
+        &self,
+        expectations: Vec<Expectation>,
+        batch: Vec<NewEvent>,
+    ) -> Result<Vec<Position>, AppendError> {
+        // A real log answers later: whoever relies on an answer at once is found out here.
+        tokio::task::yield_now().await;
+        let expected = check(&expectations, &batch)?;
+        if take(&self.0.appends_to_fail) {
+            return Err(PortError::transient("the log is not reached").into());
+        }
+        let positions = {
+            let mut facts = lock(&self.0.facts);
+            let stale =
+                expectations.iter().find(|expectation| facts.last_on(&expectation.subject) != expectation.at);
+            match stale {
+                None => facts.push(batch),
+                Some(Expectation { subject, at }) => match facts.repeated(&expected, &batch) {
+                    Some(positions) => positions,
+                    None => {
+                        return Err(AppendError::Stale {
+                            subject: subject.clone(),
+                            expected: *at,
+                            actual: facts.last_on(subject),
+                        });
+                    }
+                },
+            }
+        };
+        self.0.publish();
+        if take(&self.0.acks_to_lose) {
+            return Err(PortError::transient("the log's answer got lost").into());
+        }
+        Ok(positions)
+    }
+
+    async fn read(&self, after: Position) -> Result<EventStream, PortError> {
+        let head = *self.0.head.borrow();
+        if after > head {
+            return Err(PortError::persistent(format!("position {after} is beyond the log's head {head}")));
+        }
+        let state = (self.0.clone(), self.0.head.subscribe(), after.next());
+        Ok(stream::unfold(state, |(shared, mut head, at)| async move {
+            loop {
+                let fact = lock(&shared.facts).at(at).cloned();
+                if let Some(fact) = fact {
+                    return Some((Ok(fact), (shared, head, at.next())));
+                }
+                // The sender lives in `shared`, so this ends only with news.
+                head.changed().await.ok()?;
+            }
+        })
+        .boxed())
+    }
+
+    async fn last(&self, subject: &Subject) -> Result<Option<Recorded>, PortError> {
+        let facts = lock(&self.0.facts);
+        Ok(facts.at(facts.last_on(subject)).cloned())
+    }
+
+    async fn head(&self) -> Result<Position, PortError> {
+        Ok(*self.0.head.borrow())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::event_log_conformance;
+    use crate::{canceled, lock};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn conforms() {
+        let logs = Mutex::new(HashMap::new());
+        event_log_conformance(|name| {
+            let log = lock(&logs).entry(name.to_owned()).or_insert_with(MemoryLog::new).clone();
+            async move { Arc::new(log) as Arc<dyn EventLog> }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_is_found_by_asking_again() {
+        let log = MemoryLog::new();
+        let event = canceled(1);
+        let expect = vec![Expectation::none(event.subject.clone())];
+        log.lose_acks(1);
+        assert!(matches!(log.append(expect.clone(), vec![event.clone()]).await, Err(AppendError::Port(_))));
+        assert_eq!(log.append(expect, vec![event]).await.unwrap(), [Position::new(1)]);
+        assert_eq!(log.facts().len(), 1);
+    }
+}
