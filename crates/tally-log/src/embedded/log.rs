@@ -1,0 +1,71 @@
+//! The [`EventLog`] of the embedded mode.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tally_events::{NewEvent, Recorded, Subject};
+use tally_ports::{AppendError, EventLog, EventStream, Expectation, PortError};
+use tally_types::Position;
+use tokio::sync::oneshot;
+
+use super::record::Reader;
+use super::writer::Request;
+use super::{Inner, cut_off, reader, stopped};
+use crate::LogName;
+use crate::check::Checked;
+
+/// One log of the embedded mode. Clones are handles on the same.
+#[derive(Debug, Clone)]
+pub struct EmbeddedLog {
+    inner: Arc<Inner>,
+    name: LogName,
+}
+
+impl EmbeddedLog {
+    pub(super) fn new(inner: Arc<Inner>, name: LogName) -> Self {
+        Self { inner, name }
+    }
+}
+
+#[async_trait]
+impl EventLog for EmbeddedLog {
+    async fn append(
+        &self,
+        expectations: Vec<Expectation>,
+        batch: Vec<NewEvent>,
+    ) -> Result<Vec<Position>, AppendError> {
+        let since = tokio::time::Instant::now();
+        let append = Checked::new(expectations, batch)?;
+        let (answer, appended) = oneshot::channel();
+        self.inner.request(Request::Append(self.name.into(), append, answer)).await?;
+        let positions = appended.await.map_err(|_| stopped(&self.inner.dir))??;
+        crate::note_append(since);
+        Ok(positions)
+    }
+
+    async fn read(&self, after: Position) -> Result<EventStream, PortError> {
+        reader::read(self.inner.clone(), self.name, after)
+    }
+
+    async fn last(&self, subject: &Subject) -> Result<Option<Recorded>, PortError> {
+        let (inner, name, subject) = (self.inner.clone(), self.name, subject.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            let reader = Reader { dir: &inner.dir, db: &inner.db, tag: name.into() };
+            let durable = *inner.tail(name).durable.borrow();
+            let mut at = reader.head(&subject)?;
+            // The writer may just be writing behind what is durable: then the fact before is the last one.
+            while let Some(fact) = reader.fact(at)? {
+                if fact.position <= durable {
+                    return Ok(Some(fact.recorded(&inner.dir)?));
+                }
+                at = fact.previous;
+            }
+            Ok(None)
+        });
+        found.await.map_err(|error| cut_off(&self.inner.dir, error))?
+    }
+
+    async fn head(&self) -> Result<Position, PortError> {
+        Ok(Position::new(*self.inner.tail(self.name).durable.borrow()))
+    }
+}

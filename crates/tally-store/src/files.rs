@@ -1,0 +1,81 @@
+//! What sled 0.34 leaves to its user: the process's lock, the remains of a crash, and fsync.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use tally_ports::PortError;
+
+/// A directory that this process alone has open. Dropped last, it frees the directory.
+#[derive(Debug)]
+pub(crate) struct Claim(#[expect(dead_code, reason = "held for its lock")] File);
+
+/// Takes the directory for this process.
+pub(crate) fn claim(dir: &Path) -> Result<Claim, PortError> {
+    let failed = |error: io::Error| {
+        PortError::persistent(format!("the store's directory {} cannot be used", dir.display()))
+            .because(error)
+    };
+    fs::create_dir_all(dir).map_err(failed)?;
+    let path = dir.join("tally.lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Claim(file)),
+        Err(TryLockError::WouldBlock) => Err(PortError::persistent(format!(
+            "the store in {} is in use by another process: stop that one first",
+            dir.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Opens sled in a claimed directory.
+///
+/// A crash while sled writes a snapshot leaves `snap.*.generating`, on which it would fail to open; a snapshot is
+/// a cache, so that one goes. sled panics on some damage: that is an error here.
+pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<(sled::Db, File), PortError> {
+    let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {
+        PortError::persistent(format!(
+            "the store in {dir} cannot be opened: remove that directory, and it is made again from the log",
+            dir = dir.display()
+        ))
+        .because(cause)
+    };
+    remove_unfinished_snapshots(dir).map_err(|error| failed(error.into()))?;
+    let config = sled::Config::new()
+        .path(dir)
+        .cache_capacity(cache_bytes)
+        .mode(sled::Mode::HighThroughput)
+        .flush_every_ms(Some(500));
+    let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(opened) => opened.map_err(|error| failed(error.into()))?,
+        Err(_) => return Err(failed("sled stopped on damage".into())),
+    };
+    let file = File::open(dir.join("db")).map_err(|error| failed(error.into()))?;
+    // The new names in the directory, too, must outlive a loss of power.
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed(error.into()))?;
+    Ok((db, file))
+}
+
+fn remove_unfinished_snapshots(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes what was written durable: sled's own flush is `sync_file_range` on Linux, which is no fsync.
+pub(crate) fn make_durable(
+    db: &sled::Db,
+    file: &File,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    db.flush()?;
+    file.sync_data()?;
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! The store itself.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard};
+
+use tally_ports::{PortError, Rows, Store, WriteBatch};
+
+use crate::files::{self, Claim};
+use crate::rows;
+
+/// Bytes of a key.
+const KEY_BYTES_MAX: usize = 512;
+/// Bytes of a value.
+const VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Rows removed in one commit while clearing.
+const CLEAR_ROWS: usize = 500;
+
+/// How many further pieces the values have that have any.
+type Large = HashMap<Vec<u8>, u8>;
+
+/// A [`Store`] in a directory of its own.
+///
+/// One commit at a time; readers never wait for its fsync.
+#[derive(Debug)]
+pub struct SledStore {
+    dir: PathBuf,
+    db: sled::Db,
+    writer: Mutex<Writer>,
+    /// Whoever reads or writes a value of several pieces holds this, so that none is seen half.
+    large: RwLock<Large>,
+    _claim: Claim,
+}
+
+#[derive(Debug)]
+struct Writer {
+    file: File,
+    /// A write failed: what is on the disk is not known, and nothing is written any more.
+    failed: bool,
+}
+
+impl SledStore {
+    /// Opens the store in `dir`, which is made if need be and used by nothing else. sled keeps up to
+    /// `cache_bytes` of it in memory (64 to 256 MiB are reasonable).
+    ///
+    /// # Errors
+    /// Persistent: another process has it, or it is damaged; then the directory may be removed.
+    pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, PortError> {
+        let claim = files::claim(dir)?;
+        let (db, file) = files::open(dir, cache_bytes)?;
+        let store = Self {
+            dir: dir.to_owned(),
+            db,
+            writer: Mutex::new(Writer { file, failed: false }),
+            large: RwLock::default(),
+            _claim: claim,
+        };
+        let mut large = Large::new();
+        for row in store.db.scan_prefix(rows::PIECES).keys() {
+            let row = row.map_err(|error| store.damaged(error))?;
+            if let Some((key, number)) = rows::key_of_piece(&row) {
+                large.insert(key.to_vec(), number);
+            }
+        }
+        *store.large_mut() = large;
+        if store.db.contains_key(rows::CLEARING).map_err(|error| store.damaged(error))? {
+            store.clear()?;
+        }
+        Ok(store)
+    }
+
+    fn large_mut(&self) -> RwLockWriteGuard<'_, Large> {
+        self.large.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn damaged(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> PortError {
+        PortError::persistent(format!(
+            "the store in {dir} is damaged: stop, remove that directory, and it is made again from the log",
+            dir = self.dir.display()
+        ))
+        .because(cause)
+    }
+
+    /// The value in a row as sled gave it.
+    fn value(&self, key: &[u8], row: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
+        if rows::further_pieces(row) == Some(0) {
+            let value = rows::decode(key, row, &[]);
+            return value.map(Some).ok_or_else(|| self.damaged(format!("the sum of {key:02x?} is wrong")));
+        }
+        self.large_value(key)
+    }
+
+    /// Reads a value of several pieces, anew, while nobody changes one.
+    fn large_value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
+        let _unchanged = self.large.read().unwrap_or_else(PoisonError::into_inner);
+        let read = |key: Vec<u8>| self.db.get(key).map_err(|error| self.damaged(error));
+        let Some(row) = read(rows::row_key(key))? else { return Ok(None) };
+        let mut further = Vec::new();
+        for number in 1..=rows::further_pieces(&row).unwrap_or(0) {
+            further.extend(read(rows::piece_key(key, number))?);
+        }
+        let value = rows::decode(key, &row, &further);
+        value.map(Some).ok_or_else(|| self.damaged(format!("the sum of {key:02x?} is wrong")))
+    }
+
+    fn collect(
+        &self,
+        found: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
+        limit: usize,
+    ) -> Result<Rows, PortError> {
+        let mut result = Rows::new();
+        for row in found.take(limit) {
+            let (row, bytes) = row.map_err(|error| self.damaged(error))?;
+            let Some(key) = rows::key_of_row(&row) else { continue };
+            // A value of several pieces may have gone since.
+            if let Some(value) = self.value(key, &bytes)? {
+                result.push((key.to_vec(), value));
+            }
+        }
+        Ok(result)
+    }
+
+    /// Applies one batch of sled, durable when it answers.
+    fn write(&self, writer: &mut Writer, batch: sled::Batch) -> Result<(), PortError> {
+        if writer.failed {
+            return Err(PortError::persistent(format!(
+                "an earlier write to the store in {} failed: start again",
+                self.dir.display()
+            )));
+        }
+        // After a failed write or fsync nobody knows what is on the disk; asking again would say that all is well.
+        let written = self.db.apply_batch(batch).map_err(Into::into);
+        written.and_then(|()| files::make_durable(&self.db, &writer.file)).map_err(|error| {
+            writer.failed = true;
+            PortError::persistent(format!("the store in {} cannot be written", self.dir.display()))
+                .because(error)
+        })
+    }
+}
+
+/// The last change of each key.
+fn final_changes(batch: WriteBatch) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>, PortError> {
+    for (key, value) in &batch.rows {
+        let bytes = value.as_ref().map_or(0, Vec::len);
+        if key.len() > KEY_BYTES_MAX || bytes > VALUE_BYTES_MAX {
+            return Err(PortError::persistent(format!(
+                "a key of {} bytes with a value of {bytes} bytes is too large for the store \
+                 ({KEY_BYTES_MAX} and {VALUE_BYTES_MAX} at most)",
+                key.len()
+            )));
+        }
+    }
+    Ok(batch.rows.into_iter().collect())
+}
+
+impl Store for SledStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
+        match self.db.get(rows::row_key(key)).map_err(|error| self.damaged(error))? {
+            Some(row) => self.value(key, &row),
+            None => Ok(None),
+        }
+    }
+
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, PortError> {
+        if from >= to {
+            return Ok(Rows::new());
+        }
+        self.collect(self.db.range(rows::row_key(from)..rows::row_key(to)), limit)
+    }
+
+    fn range_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, PortError> {
+        if from >= to {
+            return Ok(Rows::new());
+        }
+        self.collect(self.db.range(rows::row_key(from)..rows::row_key(to)).rev(), limit)
+    }
+
+    fn commit(&self, batch: WriteBatch) -> Result<(), PortError> {
+        let changes = final_changes(batch)?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = sled::Batch::default();
+        // Only this thread changes it, under the writer's lock.
+        let large = self.large.read().unwrap_or_else(PoisonError::into_inner);
+        let mut larger = Vec::new();
+        for (key, value) in changes {
+            let before = large.get(&key).copied().unwrap_or(0);
+            let mut after = 0;
+            match value {
+                Some(value) => {
+                    let pieces = rows::encode(&key, &value);
+                    batch.insert(rows::row_key(&key), pieces.row);
+                    for piece in pieces.further {
+                        after += 1;
+                        batch.insert(rows::piece_key(&key, after), piece);
+                    }
+                }
+                None => batch.remove(rows::row_key(&key)),
+            }
+            for number in after.saturating_add(1)..=before {
+                batch.remove(rows::piece_key(&key, number));
+            }
+            if before > 0 || after > 0 {
+                larger.push((key, after));
+            }
+        }
+        drop(large);
+        if larger.is_empty() {
+            return self.write(&mut writer, batch);
+        }
+        let mut large = self.large_mut();
+        self.write(&mut writer, batch)?;
+        for (key, pieces) in larger {
+            if pieces > 0 {
+                large.insert(key, pieces);
+            } else {
+                large.remove(&key);
+            }
+        }
+        Ok(())
+    }
+
+    fn clear(&self) -> Result<(), PortError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut large = self.large_mut();
+        // Half a store would be worse than none: the mark makes the next start finish what this one began.
+        let mut mark = sled::Batch::default();
+        mark.insert(rows::CLEARING, &[]);
+        self.write(&mut writer, mark)?;
+        loop {
+            let mut batch = sled::Batch::default();
+            let mut count = 0_usize;
+            let keys =
+                self.db.iter().keys().filter(|key| !key.as_ref().is_ok_and(|key| key == rows::CLEARING));
+            for key in keys.take(CLEAR_ROWS) {
+                batch.remove(key.map_err(|error| self.damaged(error))?);
+                count += 1;
+            }
+            if count == 0 {
+                break;
+            }
+            self.write(&mut writer, batch)?;
+        }
+        large.clear();
+        let mut unmark = sled::Batch::default();
+        unmark.remove(rows::CLEARING);
+        self.write(&mut writer, unmark)
+    }
+}
+
+#[cfg(test)]
+mod tests;
