@@ -1,0 +1,158 @@
+//! Settings and fake nodes for this crate's tests.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread;
+
+use serde_json::{Value, json};
+use tally_matcher::WatchSet;
+use tally_ports::SharedWatch;
+
+use crate::ChainSettings;
+
+/// Settings from JSON.
+pub(crate) fn settings(json: &str) -> ChainSettings {
+    serde_json::from_str(json).unwrap()
+}
+
+/// A watch set with these scripts, in hexadecimal.
+pub(crate) fn watching(scripts: &[&str]) -> SharedWatch {
+    let mut set = WatchSet::new(7);
+    for script in scripts {
+        set.insert_script(&const_hex::decode(script).unwrap()).unwrap();
+    }
+    Arc::new(RwLock::new(set))
+}
+
+/// What a fake node says to one call.
+pub(crate) type Say = Result<Value, (i64, &'static str)>;
+
+type Script = Box<dyn FnMut(&[Value]) -> Say + Send>;
+
+/// A node on loopback that says what it is told to say. It lives as long as the test.
+pub(crate) struct FakeNode {
+    pub(crate) url: String,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    methods: HashMap<&'static str, Script>,
+    asked: Vec<String>,
+    /// Answer this status in place of anything else; 0 drops the connection.
+    status: Option<u16>,
+    /// What `Authorization` must be.
+    authorization: Option<&'static str>,
+}
+
+impl FakeNode {
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || serve(stream, &shared));
+            }
+        });
+        Self { url, state }
+    }
+
+    /// Says the same every time.
+    pub(crate) fn says(&self, method: &'static str, answer: Say) -> &Self {
+        self.answers(method, move |_| answer.clone())
+    }
+
+    /// Says what depends on the parameters.
+    pub(crate) fn answers(
+        &self,
+        method: &'static str,
+        answer: impl FnMut(&[Value]) -> Say + Send + 'static,
+    ) -> &Self {
+        self.state.lock().unwrap().methods.insert(method, Box::new(answer));
+        self
+    }
+
+    /// Answers this HTTP status from now on (0: no answer at all), or as told before.
+    pub(crate) fn fails(&self, status: Option<u16>) -> &Self {
+        self.state.lock().unwrap().status = status;
+        self
+    }
+
+    /// Refuses who does not send this header.
+    pub(crate) fn wants(&self, authorization: &'static str) -> &Self {
+        self.state.lock().unwrap().authorization = Some(authorization);
+        self
+    }
+
+    /// How often a method was asked for.
+    pub(crate) fn asked(&self, method: &str) -> usize {
+        self.state.lock().unwrap().asked.iter().filter(|asked| *asked == method).count()
+    }
+}
+
+fn serve(stream: TcpStream, state: &Mutex<State>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut writer = stream;
+    let (mut length, mut authorization) = (0, String::new());
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            return;
+        }
+        match line.trim_end().split_once(": ") {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.parse().unwrap()
+            }
+            Some((name, value)) if name.eq_ignore_ascii_case("authorization") => {
+                authorization = value.to_owned()
+            }
+            None if line.trim_end().is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let (status, answer) = {
+        let mut state = state.lock().unwrap();
+        match state.status {
+            Some(0) => return,
+            Some(status) => (status, "<html>out of order</html>".to_owned()),
+            None if state.authorization.is_some_and(|wanted| wanted != authorization) => (401, String::new()),
+            None => (200, state.answer(&serde_json::from_slice(&body).unwrap()).to_string()),
+        }
+    };
+    let head =
+        format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", answer.len());
+    let _ = writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(answer.as_bytes()));
+}
+
+impl State {
+    fn answer(&mut self, request: &Value) -> Value {
+        match request {
+            // Last first, since the order of a batch's answers is free.
+            Value::Array(calls) => calls.iter().rev().map(|call| self.one(call)).collect(),
+            call => self.one(call),
+        }
+    }
+
+    fn one(&mut self, call: &Value) -> Value {
+        let method = call["method"].as_str().unwrap();
+        self.asked.push(method.to_owned());
+        let params = call["params"].as_array().unwrap();
+        let said = match self.methods.get_mut(method) {
+            Some(script) => script(params),
+            None => Err((-32601, "Method not found")),
+        };
+        match said {
+            Ok(result) => json!({"id": call["id"], "result": result, "error": null}),
+            Err((code, message)) => {
+                json!({"id": call["id"], "result": null, "error": {"code": code, "message": message}})
+            }
+        }
+    }
+}
