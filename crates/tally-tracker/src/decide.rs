@@ -1,0 +1,233 @@
+//! What was seen becomes facts.
+//!
+//! One decision is one append: a block with all its facts, `block_connected` last; in front of it, after a
+//! reorg, what leaves the branch, descending.
+
+use std::collections::BTreeMap;
+
+use tally_events::{
+    BlockConnected, ChainObserved, DepositMined, DepositReplaced, DepositSeen, DepositUnmined,
+    DepositVanished, Fact,
+};
+use tally_types::{BlockHash, BlockRef, DepositKey, Height, Position, Span, Timestamp};
+
+use crate::{Header, Scanned, Snapshot, Stage, Tracker};
+
+mod block;
+mod checkpoint;
+mod draft;
+
+use draft::Draft;
+
+/// The depths at which a deposit's confirmation is a fact of its own, for subscribers.
+pub const CONFIRMED_DEPTHS: [u32; 7] = [1, 2, 3, 6, 12, 15, 30];
+
+/// How long a chain may be silent in the log before it reports that it is alive.
+pub const SILENCE_MAX: Span = Span::from_secs(20);
+
+/// Something was seen, or is due.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// A block that follows a block of the branch. What stands over that one leaves the branch.
+    Block {
+        /// The block.
+        block: &'a Scanned,
+        /// Whether the node has blocks over it, so that what was not seen yet may still be in those.
+        behind: bool,
+    },
+    /// Blocks without a hit over the tip, far below the node's.
+    Run {
+        /// The height of the first.
+        from: Height,
+        /// The hash before the first.
+        prev: BlockHash,
+        /// The last.
+        last: Header,
+        /// As in [`Scanned`], of the first block.
+        watched_through: Position,
+        /// As in [`Scanned`].
+        method: Option<&'a str>,
+    },
+    /// A block of the branch was matched again, for addresses that were learned later.
+    Found(&'a Scanned),
+    /// The mempool.
+    Mempool(Snapshot<'a>),
+    /// Tip and mempool were looked at and nothing is left to report.
+    Observed {
+        /// The clock before they were looked at.
+        taken_at: Timestamp,
+        /// As in [`Scanned`].
+        watched_through: Position,
+        /// Whether a deadline waits for the report.
+        asked: bool,
+    },
+    /// A writer starts: payments in blocks that were never connected are taken back.
+    Started,
+    /// The next start should not have to read further back than here.
+    Checkpoint,
+}
+
+/// Why what was seen becomes no fact.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The node's branch left the log's under the lowest header that is known. A person must see to it.
+    #[error(
+        "the node's branch leaves the log's below block {} at height {}, {blocks} blocks deep: \
+         rescan with `tally rescan`",
+        base.hash, base.height
+    )]
+    DeepReorg {
+        /// The lowest block that is known.
+        base: BlockRef,
+        /// How many blocks are known over it.
+        blocks: usize,
+    },
+    /// The block does not follow the branch: what was seen is outdated. Look again.
+    #[error("block {} at height {} does not follow the branch", block.hash, block.height)]
+    NotLinked {
+        /// The block.
+        block: BlockRef,
+    },
+    /// The block was matched against fewer addresses than the log says of the branch. Match it again.
+    #[error("block {} at height {} was matched before the latest addresses were known", block.hash, block.height)]
+    MatchedTooEarly {
+        /// The block.
+        block: BlockRef,
+    },
+    /// The mempool was seen at another tip. Look again.
+    #[error("the mempool was seen at {found}, which is not the tip")]
+    OtherTip {
+        /// Where it was seen.
+        found: BlockHash,
+    },
+}
+
+impl Tracker {
+    /// The facts that follow from what was seen; none where it is known already.
+    ///
+    /// `now` is the watcher's clock before it looked.
+    ///
+    /// # Errors
+    /// [`Refusal`], by what the caller should do next.
+    pub fn decide(&self, input: Input<'_>, now: Timestamp) -> Result<Vec<Fact>, Refusal> {
+        match input {
+            Input::Block { block, behind } => self.decide_block(block, behind, now),
+            Input::Run { from, prev, last, watched_through, method } => {
+                let follows = self.tip().is_none_or(|tip| tip.height.next() == from && tip.hash == prev);
+                if !follows || last.block.height < from {
+                    return Err(Refusal::NotLinked { block: last.block });
+                }
+                if watched_through < self.watched_through() {
+                    return Err(Refusal::MatchedTooEarly { block: last.block });
+                }
+                Ok(vec![self.connected_fact(from, prev, last, watched_through, method, true, now)])
+            }
+            Input::Found(block) => self.decide_found(block, now),
+            Input::Mempool(snapshot) => self.decide_mempool(snapshot, now),
+            Input::Observed { taken_at, watched_through, asked } => {
+                Ok(self.decide_observed(taken_at, watched_through, asked))
+            }
+            Input::Started => {
+                let mut draft = Draft::new(self);
+                draft.take_back_dangling(None);
+                Ok(draft.into_facts())
+            }
+            Input::Checkpoint => Ok(self.checkpoint()),
+        }
+    }
+
+    fn decide_observed(&self, taken_at: Timestamp, watched_through: Position, asked: bool) -> Vec<Fact> {
+        let due = asked || taken_at.since(self.observed_at()) >= SILENCE_MAX;
+        let news = taken_at > self.observed_at() || watched_through > self.watched_through();
+        let holds = taken_at >= self.observed_at() && watched_through >= self.watched_through();
+        match self.tip() {
+            Some(tip) if due && news && holds => vec![Fact::from(ChainObserved {
+                chain: self.chain().clone(),
+                tip,
+                watched_through,
+                observed_at: taken_at,
+            })],
+            _ => Vec::new(),
+        }
+    }
+
+    fn decide_mempool(&self, snapshot: Snapshot<'_>, now: Timestamp) -> Result<Vec<Fact>, Refusal> {
+        if self.tip().is_none_or(|tip| tip.hash != snapshot.tip) {
+            return Err(Refusal::OtherTip { found: snapshot.tip });
+        }
+        let mut draft = Draft::new(self);
+        let conflicts = draft.conflicts(snapshot.credits, snapshot.spends);
+        for credit in snapshot.credits.iter().filter(|credit| !credit.amount.is_zero()) {
+            if draft.stage(&credit.key).is_some_and(Stage::is_live) {
+                continue;
+            }
+            let held = snapshot.first_held.get(&credit.key.txid).copied();
+            let (deposit, replaces) =
+                draft.deposit_of(credit, &conflicts, held.map_or(now, |at| at.min(now)));
+            draft.set(&deposit.key, Stage::Mempool);
+            draft.push(DepositSeen { chain: self.chain().clone(), deposit, replaces });
+        }
+        draft.replace(&conflicts);
+        for followed in self.deposits.in_mempool() {
+            let key = &followed.deposit.key;
+            if snapshot.gone.contains(&key.txid) && draft.stage(key) == Some(Stage::Mempool) {
+                draft.push(DepositVanished { chain: self.chain().clone(), deposit: key.clone() });
+            }
+        }
+        Ok(draft.into_facts())
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of the fact, in its order")]
+    fn connected_fact(
+        &self,
+        from: Height,
+        prev: BlockHash,
+        last: Header,
+        watched_through: Position,
+        method: Option<&str>,
+        behind: bool,
+        now: Timestamp,
+    ) -> Fact {
+        let seen_until = if behind { now.min(last.time) } else { now };
+        Fact::from(BlockConnected {
+            chain: self.chain().clone(),
+            block: last.block,
+            prev,
+            from,
+            time: last.time,
+            watched_through,
+            observed_at: seen_until.max(self.observed_at()),
+            method: method.map(str::to_owned),
+        })
+    }
+}
+
+/// Deposits whose inputs another transaction spends, with that transaction.
+type Conflicts = BTreeMap<DepositKey, tally_types::TxId>;
+
+impl Draft<'_> {
+    fn replaced_fact(&self, deposit: &DepositKey, by: tally_types::TxId) -> Fact {
+        Fact::from(DepositReplaced { chain: self.chain().clone(), deposit: deposit.clone(), by })
+    }
+
+    fn unmined_fact(&self, deposit: &DepositKey, block: BlockRef, in_mempool: bool) -> Fact {
+        Fact::from(DepositUnmined {
+            chain: self.chain().clone(),
+            deposit: deposit.clone(),
+            block,
+            in_mempool,
+        })
+    }
+
+    fn mined_fact(
+        &self,
+        deposit: tally_events::Deposit,
+        block: BlockRef,
+        replaces: Option<DepositKey>,
+    ) -> Fact {
+        Fact::from(DepositMined { chain: self.chain().clone(), deposit, block, replaces })
+    }
+}
+
+#[cfg(test)]
+mod tests;

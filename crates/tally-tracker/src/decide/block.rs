@@ -1,0 +1,134 @@
+//! Blocks: what leaves the branch, what a block holds, and what the height it brings confirms.
+
+use std::collections::BTreeSet;
+
+use tally_events::{BlockDisconnected, DepositConfirmed, Fact};
+use tally_types::{BlockRef, DepositKey, Height, Timestamp};
+
+use super::{CONFIRMED_DEPTHS, Conflicts, Draft, Refusal};
+use crate::{Scanned, Stage, Tracker};
+
+impl Tracker {
+    pub(super) fn decide_block(
+        &self,
+        block: &Scanned,
+        behind: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Fact>, Refusal> {
+        let header = block.header;
+        if self.tip() == Some(header.block) {
+            return Ok(Vec::new());
+        }
+        if block.watched_through < self.watched_through() {
+            return Err(Refusal::MatchedTooEarly { block: header.block });
+        }
+        let mut draft = Draft::new(self);
+        draft.take_back_dangling(Some(header.block));
+        self.disconnect_to_parent(block, &mut draft)?;
+        let met = now.min(header.time);
+        let conflicts = draft.conflicts(&block.credits, &block.spends);
+        let mined = self.mine(block, &conflicts, met, &mut draft);
+        draft.replace(&conflicts);
+        self.confirm(header.block, &mined, &mut draft);
+        let method = block.method.as_deref();
+        draft.push(self.connected_fact(
+            header.block.height,
+            header.prev,
+            header,
+            block.watched_through,
+            method,
+            behind,
+            now,
+        ));
+        Ok(draft.into_facts())
+    }
+
+    /// Takes every block over the new block's parent off the branch, from the top down.
+    fn disconnect_to_parent(&self, block: &Scanned, draft: &mut Draft<'_>) -> Result<(), Refusal> {
+        let Some(tip) = self.tip() else { return Ok(()) };
+        let new = block.header.block;
+        let parent =
+            new.height.get().checked_sub(1).map(Height::new).and_then(|height| self.block_at(height));
+        if parent.is_none_or(|parent| parent.hash != block.header.prev || parent.height > tip.height) {
+            return Err(Refusal::NotLinked { block: new });
+        }
+        for old in self.branch.blocks().rev().take_while(|old| old.height >= new.height) {
+            for followed in self.deposits.mined_at(old.height) {
+                if draft.stage(&followed.deposit.key) == Some(Stage::Mined(old)) {
+                    draft.take_back(&followed.deposit, old);
+                }
+            }
+            draft.push(BlockDisconnected {
+                chain: self.chain().clone(),
+                block: old,
+                prev: self.prev_of(old),
+            });
+        }
+        Ok(())
+    }
+
+    /// Reports the block's payments that are not known to be in it; answers all that are.
+    fn mine(
+        &self,
+        block: &Scanned,
+        conflicts: &Conflicts,
+        met: Timestamp,
+        draft: &mut Draft<'_>,
+    ) -> BTreeSet<DepositKey> {
+        let at = block.header.block;
+        let mut mined: BTreeSet<DepositKey> = self
+            .deposits
+            .mined_at(at.height)
+            .map(|followed| &followed.deposit.key)
+            .filter(|key| draft.stage(key) == Some(Stage::Mined(at)))
+            .cloned()
+            .collect();
+        for credit in block.credits.iter().filter(|credit| !credit.amount.is_zero()) {
+            if matches!(draft.stage(&credit.key), Some(Stage::Mined(_))) {
+                continue;
+            }
+            let (deposit, replaces) = draft.deposit_of(credit, conflicts, met);
+            draft.set(&deposit.key, Stage::Mined(at));
+            mined.insert(deposit.key.clone());
+            let fact = draft.mined_fact(deposit, at, replaces);
+            draft.push(fact);
+        }
+        mined
+    }
+
+    /// Reports the deposits that reach a told depth under the new tip.
+    fn confirm(&self, tip: BlockRef, mined: &BTreeSet<DepositKey>, draft: &mut Draft<'_>) {
+        for depth in CONFIRMED_DEPTHS {
+            let below = u64::from(depth).saturating_sub(1);
+            let Some(height) = tip.height.get().checked_sub(below).map(Height::new) else { break };
+            let reached: Vec<DepositKey> = match below {
+                0 => mined.iter().cloned().collect(),
+                _ => self.deposits.mined_at(height).map(|followed| followed.deposit.key.clone()).collect(),
+            };
+            for deposit in reached {
+                draft.push(DepositConfirmed { chain: self.chain().clone(), deposit, depth, tip });
+            }
+        }
+    }
+
+    pub(super) fn decide_found(&self, block: &Scanned, now: Timestamp) -> Result<Vec<Fact>, Refusal> {
+        let at = block.header.block;
+        let Some(tip) = self.tip().filter(|_| self.is_on_branch(at)) else {
+            return Err(Refusal::NotLinked { block: at });
+        };
+        let mut draft = Draft::new(self);
+        let conflicts = draft.conflicts(&block.credits, &block.spends);
+        let known: BTreeSet<DepositKey> =
+            self.deposits.mined_at(at.height).map(|followed| followed.deposit.key.clone()).collect();
+        let mined = self.mine(block, &conflicts, now.min(block.header.time), &mut draft);
+        draft.replace(&conflicts);
+        let deep = at.height.depth_under(tip.height);
+        for deposit in mined.difference(&known) {
+            for depth in CONFIRMED_DEPTHS.into_iter().filter(|depth| u64::from(*depth) <= deep) {
+                let deposit = deposit.clone();
+                draft.push(DepositConfirmed { chain: self.chain().clone(), deposit, depth, tip });
+            }
+        }
+        Ok(draft.into_facts())
+    }
+}

@@ -1,0 +1,259 @@
+//! To the node's tip: through a fork where there is one, block after block, in runs where it is far.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use tally_events::Fact;
+use tally_ports::{BlockSource, Header, PortError};
+use tally_tracker::{Fork, Input, Scanned, Step};
+use tally_types::{BlockHash, BlockRef, Height, Position, Timestamp};
+use tokio::time::Instant;
+
+use crate::convert;
+use crate::shared::Shared;
+use crate::trouble::Trouble;
+use crate::worker::Worker;
+
+/// Runs end this far below the node's tip: above, every block is a fact of its own and can be taken back.
+const RUN_MARGIN: u64 = 100;
+/// The most blocks in one go, so that what else there is to do gets its turn.
+const GO_MAX: u64 = 2000;
+/// Recent blocks whose matching position is remembered.
+const MATCHED_MAX: usize = 512;
+
+/// Where the log's branch stands to the node's after a step.
+pub(crate) enum Reached {
+    /// At its tip.
+    Tip,
+    /// There are more blocks.
+    More,
+    /// The node is behind, or on a branch that is not followed yet: nothing can be said.
+    Apart,
+}
+
+/// A block that was fetched and matched.
+struct Fetched {
+    block: Scanned,
+    since: Instant,
+}
+
+/// Blocks without a hit that go into one fact.
+struct Run {
+    from: Height,
+    prev: BlockHash,
+    last: Scanned,
+    watched_through: Position,
+}
+
+impl Worker {
+    pub(crate) async fn advance(&mut self, tip: &Header, now: Timestamp) -> Result<Reached, Trouble> {
+        let Some(own) = self.tracker.tip() else {
+            let start = self.config.start.unwrap_or(tip.block.height.below(self.config.start_below_tip));
+            if start > tip.block.height {
+                return Ok(Reached::Apart);
+            }
+            return self.connect(start, Vec::new(), tip, now).await;
+        };
+        if own == tip.block {
+            self.loyalty.agrees();
+            return Ok(Reached::Tip);
+        }
+        let behind = self.tracker.base().is_some_and(|base| tip.block.height < base.height);
+        if behind || self.tracker.block_at(tip.block.height) == Some(tip.block) {
+            tracing::debug!(chain = %self.config.chain, node = tip.block.height.get(), "the node is behind");
+            return Ok(Reached::Apart);
+        }
+        let fork = self.find_fork(own, tip).await?;
+        match fork {
+            None => {
+                self.loyalty.agrees();
+                self.connect(own.height.next(), Vec::new(), tip, now).await
+            }
+            Some(fork) => {
+                if !self.loyalty.may_leave(own.height, tip.block.height, now) {
+                    tracing::warn!(chain = %self.config.chain, node = %tip.block.hash, "not followed yet");
+                    return Ok(Reached::Apart);
+                }
+                let headers = fork.connect.iter().map(convert::to_port).collect();
+                self.connect(fork.point.height.next(), headers, tip, now).await
+            }
+        }
+    }
+
+    /// Where the node's branch leaves the log's; `None` if it goes on from the log's tip.
+    async fn find_fork(&self, own: BlockRef, tip: &Header) -> Result<Option<Fork>, Trouble> {
+        let source = &self.ports.source;
+        let meet = match tip.block.height > own.height {
+            true => source.at(own.height).await.map_err(Trouble::Source)?,
+            false => Some(*tip),
+        };
+        let Some(meet) = meet else { return Err(missing(format!("no block at height {}", own.height))) };
+        let mut theirs = vec![convert::header(&meet)];
+        loop {
+            match self.tracker.compare(&theirs)? {
+                Step::Common => return Ok(None),
+                Step::Met(fork) => return Ok(Some(fork)),
+                Step::Ask(hash) => {
+                    let header = source.header(&hash).await.map_err(Trouble::Source)?;
+                    let Some(header) = header else { return Err(missing(format!("no header {hash}"))) };
+                    if header.block.hash != hash {
+                        return Err(missing(format!("header {} instead of {hash}", header.block.hash)));
+                    }
+                    theirs.push(convert::header(&header));
+                }
+            }
+        }
+    }
+
+    /// Connects the blocks from `first` to the node's tip, the headers of the lowest being known. Several are
+    /// on their way at once; the log gets them one after the other.
+    async fn connect(
+        &mut self,
+        first: Height,
+        headers: Vec<Header>,
+        tip: &Header,
+        now: Timestamp,
+    ) -> Result<Reached, Trouble> {
+        let target = tip.block.height.get().min(first.get().saturating_add(GO_MAX));
+        let (source, shared) = (Arc::clone(&self.ports.source), Arc::clone(&self.shared));
+        let wanted = (first.get()..=target).map(|height| {
+            let known = height.checked_sub(first.get()).and_then(|at| usize::try_from(at).ok());
+            let known = known.and_then(|at| headers.get(at)).copied();
+            fetch(Arc::clone(&source), Arc::clone(&shared), Height::new(height), known)
+        });
+        let wanted: Vec<_> = wanted.collect();
+        let mut fetched = futures::stream::iter(wanted).buffered(self.config.prefetch.max(1));
+        let run_to = tip.block.height.below(RUN_MARGIN);
+        let mut run: Option<Run> = None;
+        while let Some(next) = fetched.next().await {
+            let next = match next {
+                Ok(next) => next,
+                Err(trouble) => {
+                    self.end_run(run.take(), now).await?;
+                    return Err(trouble);
+                }
+            };
+            let height = next.block.header.block.height;
+            let barren = next.block.credits.is_empty() && next.block.spends.is_empty();
+            if barren && height <= run_to && self.may_run(run.as_ref(), &next.block) {
+                run = Some(extended(run.take(), next.block));
+                if run.as_ref().is_some_and(|run| is_long(run, self.config.run_max)) {
+                    self.end_run(run.take(), now).await?;
+                }
+                continue;
+            }
+            self.end_run(run.take(), now).await?;
+            self.connect_one(next, tip, now).await?;
+        }
+        self.end_run(run, now).await?;
+        Ok(match self.tracker.tip() {
+            Some(own) if own == tip.block => {
+                self.loyalty.agrees();
+                Reached::Tip
+            }
+            _ => Reached::More,
+        })
+    }
+
+    /// Whether a block without a hit may go into a run: it follows, no reorg is under way, and no deposit is
+    /// about to reach a depth that is told.
+    fn may_run(&self, run: Option<&Run>, block: &Scanned) -> bool {
+        let before = run.map(|run| run.last.header.block).or(self.tracker.tip());
+        let follows = before.is_some_and(|before| {
+            before.hash == block.header.prev && before.height.next() == block.header.block.height
+        });
+        follows && self.tracker.is_quiet() && run.is_none_or(|run| run.last.method == block.method)
+    }
+
+    async fn end_run(&mut self, run: Option<Run>, now: Timestamp) -> Result<(), Trouble> {
+        let Some(run) = run else { return Ok(()) };
+        let header = run.last.header;
+        let input = Input::Run {
+            from: run.from,
+            prev: run.prev,
+            last: header,
+            watched_through: self.shared.watched_through(run.watched_through),
+            method: run.last.method.as_deref(),
+        };
+        self.say(input, now).await?;
+        self.remember(header.block.height, run.watched_through);
+        self.show_progress();
+        Ok(())
+    }
+
+    async fn connect_one(&mut self, next: Fetched, tip: &Header, now: Timestamp) -> Result<(), Trouble> {
+        let Fetched { mut block, since } = next;
+        let matched = block.watched_through;
+        block.watched_through = self.shared.watched_through(matched);
+        let height = block.header.block.height;
+        let input = Input::Block { block: &block, behind: height < tip.block.height };
+        let facts = self.tracker.decide(input, now)?;
+        let left = facts.iter().filter(|fact| matches!(fact, Fact::BlockDisconnected(_))).count();
+        if left > 0 {
+            tracing::warn!(chain = %self.config.chain, depth = left, to = %block.header.block.hash, "reorg");
+        }
+        self.append(facts).await?;
+        self.matched.retain(|(known, _)| *known < height);
+        self.remember(height, matched);
+        self.gauges.block(since.elapsed());
+        self.show_progress();
+        Ok(())
+    }
+
+    fn remember(&mut self, height: Height, matched: Position) {
+        self.matched.push_back((height, matched));
+        while self.matched.len() > MATCHED_MAX {
+            self.matched.pop_front();
+        }
+    }
+
+    fn show_progress(&self) {
+        self.handle.update(|view| view.own_tip = self.tracker.tip());
+    }
+}
+
+fn is_long(run: &Run, run_max: u64) -> bool {
+    run.last.header.block.height.get().saturating_sub(run.from.get()) >= run_max.saturating_sub(1)
+}
+
+fn extended(run: Option<Run>, block: Scanned) -> Run {
+    match run {
+        Some(run) => {
+            let watched_through = run.watched_through.min(block.watched_through);
+            Run { last: block, watched_through, ..run }
+        }
+        None => Run {
+            from: block.header.block.height,
+            prev: block.header.prev,
+            watched_through: block.watched_through,
+            last: block,
+        },
+    }
+}
+
+fn missing(what: String) -> Trouble {
+    Trouble::Source(PortError::transient(format!("{what}, which the node just had")))
+}
+
+/// Fetches and matches a block. The position is taken before the matching, so that it is never too high.
+async fn fetch(
+    source: Arc<dyn BlockSource>,
+    shared: Arc<Shared>,
+    height: Height,
+    known: Option<Header>,
+) -> Result<Fetched, Trouble> {
+    let since = Instant::now();
+    let header = match known {
+        Some(header) => Some(header),
+        None => source.at(height).await.map_err(Trouble::Source)?,
+    };
+    let Some(header) = header else { return Err(missing(format!("no block at height {height}"))) };
+    let matched = shared.position();
+    let block = source.scan(&header, &shared.watch).await;
+    let block = block.map_err(|error| Trouble::Block { height, error })?;
+    if block.header != header {
+        let other = format!("block {} instead of {}", block.header.block.hash, header.block.hash);
+        return Err(Trouble::Block { height, error: PortError::transient(other) });
+    }
+    Ok(Fetched { block: convert::scanned(block, matched), since })
+}

@@ -1,0 +1,185 @@
+//! The watch set in the watcher's own store, with the log position it stands at.
+//!
+//! A cache: where it is lost, or is of another log, the log is read from the start. A store that fails is left
+//! alone until the next start; the watch goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tally_ports::{PortError, Store, WriteBatch};
+use tally_types::{ChainId, Position};
+use tokio::sync::mpsc;
+
+use crate::addresses::{Address, Change, ROWS_FROM, ROWS_TO, from_row, row_key, row_value};
+
+/// The most rows in a commit, which holds up every other user of the store.
+const COMMIT_ROWS_MAX: usize = 500;
+/// How long rows wait for company.
+const COMMIT_AFTER: Duration = Duration::from_millis(200);
+/// Changes on their way to the store.
+const QUEUE_MAX: usize = 4096;
+
+const KEY_CHAIN: &[u8] = b"chain";
+const KEY_CURSOR: &[u8] = b"cursor";
+const KEY_CHECKPOINT: &[u8] = b"checkpoint";
+
+/// Facts that change nothing here move the stored position only every so often.
+const CURSOR_EVERY: u64 = 1000;
+
+/// The log was followed up to a fact, and this is to be written down of it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) position: Position,
+    pub(crate) id: String,
+    pub(crate) change: Option<Change>,
+    /// It is the first part of a checkpoint of the chain: who starts there knows its state.
+    pub(crate) checkpoint: bool,
+}
+
+impl Entry {
+    /// Whether it is worth writing down.
+    pub(crate) fn matters(&self) -> bool {
+        self.change.is_some() || self.checkpoint || self.position.get().is_multiple_of(CURSOR_EVERY)
+    }
+}
+
+/// Where the store stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// The last fact that was followed, with its id, by which a store of another log is told.
+    pub(crate) cursor: Option<(Position, String)>,
+    /// The position before the last checkpoint.
+    pub(crate) checkpoint: Option<Position>,
+}
+
+/// Reads where the store stands. A store of another chain is emptied.
+pub(crate) fn stored(store: &dyn Store, chain: &ChainId) -> Result<Stored, PortError> {
+    if store.get(KEY_CHAIN)?.as_deref() != Some(chain.as_str().as_bytes()) {
+        store.clear()?;
+        let mut batch = WriteBatch::default();
+        batch.put(KEY_CHAIN, chain.as_str().as_bytes());
+        store.commit(batch)?;
+        return Ok(Stored::default());
+    }
+    let position = |bytes: &[u8]| bytes.first_chunk::<8>().map(|at| Position::new(u64::from_be_bytes(*at)));
+    let cursor = store.get(KEY_CURSOR)?.and_then(|value| {
+        let id = String::from_utf8(value.get(8..)?.to_vec()).ok()?;
+        Some((position(&value)?, id))
+    });
+    let checkpoint = store.get(KEY_CHECKPOINT)?.and_then(|value| position(&value));
+    Ok(Stored { cursor, checkpoint })
+}
+
+/// Every stored address, in pages, to `each`.
+pub(crate) fn each_address(store: &dyn Store, mut each: impl FnMut(Address)) -> Result<(), PortError> {
+    let mut from = ROWS_FROM.to_vec();
+    loop {
+        let rows = store.range(&from, ROWS_TO, COMMIT_ROWS_MAX)?;
+        let Some((last, _)) = rows.last() else { return Ok(()) };
+        from.clone_from(last);
+        from.push(0);
+        rows.iter().filter_map(|(key, value)| from_row(key, value)).for_each(&mut each);
+    }
+}
+
+/// Writes entries down, many in one commit.
+pub(crate) struct Persister {
+    store: Arc<dyn Store>,
+    queue: mpsc::Receiver<Entry>,
+    chain: ChainId,
+    failed: bool,
+}
+
+impl Persister {
+    pub(crate) fn new(store: Arc<dyn Store>, chain: ChainId) -> (mpsc::Sender<Entry>, Self) {
+        let (sender, queue) = mpsc::channel(QUEUE_MAX);
+        (sender, Self { store, queue, chain, failed: false })
+    }
+
+    /// Runs until every sender is gone.
+    pub(crate) async fn run(mut self) {
+        while let Some(first) = self.queue.recv().await {
+            let mut batch = WriteBatch::default();
+            add(&mut batch, first);
+            let company = async {
+                while batch.len() < COMMIT_ROWS_MAX {
+                    let Some(next) = self.queue.recv().await else { return };
+                    add(&mut batch, next);
+                }
+            };
+            // Full, or waited long enough: either way it is written.
+            let _ = tokio::time::timeout(COMMIT_AFTER, company).await;
+            self.commit(batch).await;
+        }
+    }
+
+    async fn commit(&mut self, batch: WriteBatch) {
+        if self.failed {
+            return;
+        }
+        let store = Arc::clone(&self.store);
+        let done = tokio::task::spawn_blocking(move || store.commit(batch)).await;
+        if let Ok(Err(error)) = done {
+            tracing::warn!(chain = %self.chain, %error, "the watch set is no longer stored; the next start reads the log");
+            self.failed = true;
+        }
+    }
+}
+
+/// A later row of a key replaces an earlier one, so only the last cursor of a batch is kept.
+fn add(batch: &mut WriteBatch, entry: Entry) {
+    match entry.change {
+        Some(Change::Watch(address)) => batch.put(row_key(&address.script), row_value(&address)),
+        Some(Change::Unwatch(scripts)) => {
+            scripts.iter().for_each(|script| batch.remove(row_key(script)));
+        }
+        None => {}
+    }
+    if entry.checkpoint {
+        let before = entry.position.get().saturating_sub(1);
+        batch.put(KEY_CHECKPOINT, before.to_be_bytes());
+    }
+    batch.rows.retain(|(key, _)| key != KEY_CURSOR);
+    let mut cursor = entry.position.get().to_be_bytes().to_vec();
+    cursor.extend_from_slice(entry.id.as_bytes());
+    batch.put(KEY_CURSOR, cursor);
+}
+
+#[cfg(test)]
+mod tests {
+    use tally_testkit::{MemoryStore, chain_id, script};
+    use tally_types::Height;
+
+    use super::*;
+
+    fn watch(number: u64) -> Entry {
+        let address =
+            Address { script: script(number), position: Position::new(number), birth: Height::new(3) };
+        let change = Some(Change::Watch(address));
+        Entry { position: Position::new(number), id: format!("id{number}"), change, checkpoint: number == 41 }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_read_again() {
+        let (store, chain) = (Arc::new(MemoryStore::new()), chain_id("btc"));
+        assert_eq!(stored(store.as_ref(), &chain).unwrap(), Stored::default());
+        let (sender, persister) = Persister::new(store.clone(), chain.clone());
+        for number in 1..=1200 {
+            sender.try_send(watch(number)).unwrap();
+        }
+        let gone = Some(Change::Unwatch(vec![script(7)]));
+        let last = Entry { position: Position::new(1201), id: "z".into(), change: gone, checkpoint: false };
+        sender.try_send(last).unwrap();
+        drop(sender);
+        persister.run().await;
+        let mut found = Vec::new();
+        each_address(store.as_ref(), |address| found.push(address.position.get())).unwrap();
+        found.sort_unstable();
+        assert_eq!(found, (1..=1200).filter(|number| *number != 7).collect::<Vec<_>>());
+        let expected =
+            Stored { cursor: Some((Position::new(1201), "z".into())), checkpoint: Some(Position::new(40)) };
+        assert_eq!(stored(store.as_ref(), &chain).unwrap(), expected);
+        assert_eq!(stored(store.as_ref(), &chain_id("ltc")).unwrap(), Stored::default(), "of another chain");
+        assert_eq!(store.rows().len(), 1);
+    }
+}

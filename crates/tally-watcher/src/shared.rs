@@ -1,0 +1,184 @@
+//! What the follower of the log and the worker share.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use tally_events::{Epoch, Fact, Recorded, Subject};
+use tally_matcher::WatchSet;
+use tally_ports::SharedWatch;
+use tally_types::{ChainId, OutPoint, Position, Script};
+use tokio::sync::Notify;
+
+use crate::addresses::{Address, Change, change_of};
+use crate::convert;
+
+/// A fact of the watched chain, as the log has it.
+#[derive(Debug)]
+pub(crate) struct OwnFact {
+    pub(crate) position: Position,
+    pub(crate) epoch: Epoch,
+    pub(crate) fact: Fact,
+}
+
+/// The watch set with its log position, addresses that may have been paid before they were known, and the
+/// chain's facts that are not folded yet.
+pub(crate) struct Shared {
+    chain: ChainId,
+    seed: u64,
+    pub(crate) subject: Subject,
+    pub(crate) watch: SharedWatch,
+    state: Mutex<State>,
+    /// Rings when a fact of the chain has come.
+    pub(crate) arrived: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Everything up to here is in the watch set.
+    position: Position,
+    /// Ascending by position.
+    late: VecDeque<Address>,
+    inbox: VecDeque<OwnFact>,
+}
+
+impl Shared {
+    pub(crate) fn new(chain: ChainId, seed: u64) -> Self {
+        Self {
+            subject: Subject::chain(&chain, 0, 0),
+            chain,
+            seed,
+            watch: Arc::new(RwLock::new(WatchSet::new(seed))),
+            state: Mutex::default(),
+            arrived: Notify::new(),
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn reset(&self) {
+        *self.watch.write().unwrap_or_else(PoisonError::into_inner) = WatchSet::new(self.seed);
+        *self.state() = State::default();
+    }
+
+    /// A set of these scripts alone.
+    pub(crate) fn watch_only(&self, addresses: &[Address]) -> SharedWatch {
+        let mut watch = WatchSet::with_capacity(self.seed, addresses.len());
+        for address in addresses {
+            // A few of what the whole set holds do not fill one.
+            let _ = watch.insert_script(address.script.as_bytes());
+        }
+        Arc::new(RwLock::new(watch))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log position up to which addresses are in the watch set.
+    pub(crate) fn position(&self) -> Position {
+        self.state().position
+    }
+
+    pub(crate) fn set_position(&self, position: Position) {
+        self.state().position = position;
+    }
+
+    /// Takes a fact of the log: its addresses go into the watch set before the position moves past it. A fact
+    /// of the chain itself is handed back. What cannot be watched is as bad as a log that cannot be read.
+    pub(crate) fn take(&self, recorded: Recorded) -> (Option<Change>, Option<OwnFact>) {
+        let Recorded { position, event } = recorded;
+        let change = change_of(&self.chain, position, &event.fact);
+        match &change {
+            Some(Change::Watch(address)) => {
+                self.watch(&address.script);
+                self.state().late.push_back(address.clone());
+            }
+            Some(Change::Unwatch(scripts)) => {
+                self.unwatch(scripts);
+                self.state().late.retain(|address| !scripts.contains(&address.script));
+            }
+            None => {}
+        }
+        self.set_position(position);
+        let own = event.subject == self.subject;
+        (change, own.then_some(OwnFact { position, epoch: event.epoch, fact: event.fact }))
+    }
+
+    pub(crate) fn watch(&self, script: &Script) {
+        let mut watch = self.watch.write().unwrap_or_else(PoisonError::into_inner);
+        if let Err(full) = watch.insert_script(script.as_bytes()) {
+            tracing::error!(chain = %self.chain, %full, "an address cannot be watched: add shards");
+        }
+    }
+
+    fn unwatch(&self, scripts: &[Script]) {
+        let mut watch = self.watch.write().unwrap_or_else(PoisonError::into_inner);
+        for script in scripts {
+            watch.remove_script(script.as_bytes());
+        }
+    }
+
+    /// Whether a script is watched.
+    pub(crate) fn watches(&self, script: &Script) -> bool {
+        self.watch.read().unwrap_or_else(PoisonError::into_inner).contains_script(script.as_bytes())
+    }
+
+    pub(crate) fn script_count(&self) -> usize {
+        self.watch.read().unwrap_or_else(PoisonError::into_inner).script_count()
+    }
+
+    /// Watches outpoints (`true`) or no longer, in order.
+    pub(crate) fn watch_inputs(&self, changes: &[(OutPoint, bool)]) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut watch = self.watch.write().unwrap_or_else(PoisonError::into_inner);
+        for (outpoint, on) in changes {
+            let outpoint = convert::outpoint(outpoint);
+            if !on {
+                watch.remove_outpoint(&outpoint);
+            } else if let Err(full) = watch.insert_outpoint(&outpoint) {
+                tracing::error!(chain = %self.chain, %full, "an input cannot be watched: add shards");
+            }
+        }
+    }
+
+    /// Hands a fact of the chain to the worker.
+    pub(crate) fn deliver(&self, own: OwnFact) {
+        self.state().inbox.push_back(own);
+        self.arrived.notify_one();
+    }
+
+    /// The facts of the chain that have come since this was last asked.
+    pub(crate) fn collect(&self) -> VecDeque<OwnFact> {
+        std::mem::take(&mut self.state().inbox)
+    }
+
+    /// Addresses that were named after `watched_through` and are still to be looked for in what went by.
+    pub(crate) fn late(&self) -> Vec<Address> {
+        self.state().late.iter().cloned().collect()
+    }
+
+    /// Adds addresses, of any position.
+    pub(crate) fn add_late(&self, more: Vec<Address>) {
+        let mut state = self.state();
+        state.late.extend(more);
+        state.late.make_contiguous().sort_by_key(|address| address.position);
+    }
+
+    /// Addresses up to `position` have been looked for everywhere.
+    pub(crate) fn settle(&self, position: Position) {
+        let mut state = self.state();
+        while state.late.front().is_some_and(|address| address.position <= position) {
+            state.late.pop_front();
+        }
+    }
+
+    /// The position up to which addresses were matched against everything since their birth, given that the
+    /// newest blocks were matched against those up to `matched`.
+    pub(crate) fn watched_through(&self, matched: Position) -> Position {
+        match self.state().late.front() {
+            Some(first) if first.position <= matched => Position::new(first.position.get().saturating_sub(1)),
+            _ => matched,
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Nodes that fail, lag, lie and change; rivals; logs that lose answers.
+
+use std::sync::atomic::Ordering;
+
+use tally_events::{BlockConnected, Epoch, Event};
+use tally_testkit::script;
+use tally_types::{BlockHash, BlockRef, Height, Span};
+
+use super::scene::{Scene, chain, subject};
+use crate::WatcherError;
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_fails_now_and_then_is_asked_again() {
+    let mut scene = Scene::with_height(4);
+    scene.quote(1, 0);
+    scene.node().fail_next(3);
+    scene.start();
+    scene.settled().await;
+    for failures in 1..12 {
+        scene.node().pay(&script(1), 1000);
+        scene.node().mine(1);
+        scene.node().fail_next(failures);
+        scene.settled().await;
+    }
+    assert_eq!(scene.folded().deposit_count(), 11);
+    assert_eq!(scene.handle().health().stalled, None);
+    assert_eq!(scene.trace().matches(" +").count(), 15, "{}", scene.trace());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_that_cannot_be_read_stops_the_watch_loudly() {
+    let mut scene = Scene::with_height(4);
+    scene.quote(1, 0);
+    scene.start();
+    scene.settled().await;
+    *scene.nodes.unreadable.lock().unwrap() = Some(Height::new(6));
+    scene.node().mine(1);
+    scene.node().pay(&script(1), 1000);
+    scene.node().mine(3);
+    scene.until("the alarm", |scene| scene.handle().health().stalled.is_some()).await;
+    scene.rounds().await;
+    let health = scene.handle().health();
+    let said = health.stalled.clone().unwrap();
+    assert_eq!(said, "the block at height 6 cannot be read: unknown transaction flag 0x08");
+    assert_eq!((health.own_tip.unwrap().height, health.lag_blocks()), (Height::new(5), 3));
+    assert!(!health.is_ready(scene.now(), Span::from_secs(3600)));
+    *scene.nodes.unreadable.lock().unwrap() = None;
+    scene.settled().await;
+    assert_eq!(scene.trace_from("+5"), "+5 mined(a@6) confirmed(a 1) +6 confirmed(a 2) +7 confirmed(a 3) +8");
+    assert!(scene.handle().health().is_ready(scene.now(), Span::from_secs(60)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_of_another_network_is_refused() {
+    let mut scene = Scene::with_height(4);
+    scene.nodes.wrong_network.store(true, Ordering::SeqCst);
+    scene.start();
+    let result = scene.running.take().unwrap().ended().await;
+    assert!(matches!(result, Err(WatcherError::Source(_))), "{result:?}");
+    assert!(scene.facts().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reorg_deeper_than_the_window_stops_the_watch() {
+    let mut scene = Scene::with_height(400);
+    scene.config.start = None;
+    scene.start();
+    scene.settled().await;
+    let tip = scene.node().tip_block();
+    scene.node().reorg(30, 40, &[]);
+    scene.until("the alarm", |scene| scene.handle().health().stalled.is_some()).await;
+    assert!(scene.handle().health().stalled.unwrap().contains("rescan"), "{:?}", scene.handle().health());
+    assert_eq!(scene.folded().tip(), Some(tip));
+    assert!(scene.node().switch_to(&tip.hash));
+    scene.until("the end of it", |scene| scene.handle().health().stalled.is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_lags_is_no_reorg() {
+    let mut scene = Scene::with_height(10);
+    scene.start();
+    scene.settled().await;
+    let (tip, before) = (scene.node().tip_block(), scene.facts().len());
+    scene.node().fork_at(7);
+    scene.rounds().await;
+    scene.advance(3600);
+    scene.rounds().await;
+    assert_eq!(scene.facts().len(), before, "{}", scene.trace());
+    assert!(scene.node().switch_to(&tip.hash));
+    scene.node().mine(1);
+    scene.settled().await;
+    assert!(scene.trace().ends_with("+10 +11"), "{}", scene.trace());
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_endpoint_is_not_believed_blindly() {
+    let mut scene = Scene::with_height(10);
+    scene.quote(1, 0);
+    scene.start();
+    scene.settled().await;
+    scene.node().pay(&script(1), 1000);
+    scene.said("seen(a)").await;
+    // Beside the usual node one that never had the payment, on a branch as long.
+    let other = scene.nodes.all[1].clone();
+    other.pay(&script(8), 1);
+    other.reorg(1, 1, &[]);
+    scene.nodes.switch_to(1);
+    scene.rounds().await;
+    scene.advance(120);
+    scene.rounds().await;
+    scene.advance(120);
+    scene.rounds().await;
+    assert_eq!(scene.trace_from("seen"), "seen(a)", "neither gone nor reorganised");
+    scene.advance(360);
+    scene.said("-10 +10'").await;
+    scene.advance(3600);
+    scene.rounds().await;
+    assert!(!scene.trace().contains("vanished"), "unknown to this node, not gone");
+    scene.nodes.switch_to(0);
+    scene.node().mine(1);
+    scene.settled().await;
+    let end = "-10' +10 mined(a@11) confirmed(a 1) +11";
+    assert!(scene.trace().ends_with(end), "higher: at once: {}", scene.trace());
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_of_the_log_that_get_lost_do_no_harm() {
+    let mut scene = Scene::with_height(4);
+    scene.quote(1, 0);
+    scene.start();
+    scene.settled().await;
+    scene.node().pay(&script(1), 1000);
+    scene.log.lose_acks(1);
+    scene.said("seen(a)").await;
+    scene.log.fail_appends(2);
+    scene.node().mine(1);
+    scene.settled().await;
+    scene.log.lose_acks(2);
+    scene.node().mine(1);
+    scene.settled().await;
+    scene.log.fail_appends(20);
+    scene.node().mine(1);
+    scene.settled().await;
+    assert_eq!(
+        scene.trace_from("seen"),
+        "seen(a) mined(a@5) confirmed(a 1) +5 confirmed(a 2) +6 confirmed(a 3) +7"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rival_with_a_later_lease_wins() {
+    let mut scene = Scene::with_height(4);
+    scene.quote(1, 0);
+    scene.start();
+    scene.settled().await;
+    let tip = scene.folded().tip().unwrap();
+    let block = BlockRef { height: tip.height.next(), hash: BlockHash::from_display([5; 32]) };
+    let rival = BlockConnected {
+        chain: chain(),
+        block,
+        prev: tip.hash,
+        from: block.height,
+        time: scene.now(),
+        watched_through: scene.folded().watched_through(),
+        observed_at: scene.now(),
+        method: None,
+    };
+    scene.log.seed(vec![Event::new(subject(), rival, scene.now()).under(Epoch::new(40))]);
+    let paid = scene.node().pay(&script(1), 1000);
+    scene.node().mine(2);
+    scene.settled().await;
+    assert!(scene.trace().contains("+5 -5 mined(a@5') confirmed(a 1) +5' "), "{}", scene.trace());
+    assert!(scene.folded().deposits().any(|followed| followed.deposit.key.txid == paid));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_is_taken_again() {
+    let mut scene = Scene::with_height(4);
+    scene.quote(1, 0);
+    scene.start();
+    scene.settled().await;
+    scene.advance(1200);
+    scene.rounds().await;
+    scene.node().pay(&script(1), 1000);
+    scene.said("seen(a)").await;
+    let last = scene.facts().last().unwrap().event.epoch;
+    assert!(last > Epoch::new(1), "{last:?}");
+}

@@ -1,0 +1,261 @@
+//! The worker of a chain: stands by until it has the lease, then goes round: tip, mempool, late addresses, report.
+//!
+//! Not here: the steps of a round (`advance`, `mempool`, `late`) and appending (`writer`).
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tally_events::Epoch;
+use tally_tracker::{Input, Loyalty, MempoolMemory, Tracker};
+use tally_types::{Height, Position, Timestamp, TxId};
+use tokio_util::sync::CancellationToken;
+
+use crate::advance::Reached;
+use crate::gauge::Gauges;
+use crate::keeper::Keeper;
+use crate::late::Rescan;
+use crate::shared::Shared;
+use crate::trouble::{Trouble, pause_after};
+use crate::{WatcherConfig, WatcherHandle, WatcherPorts};
+
+/// How often a standby folds what the writer wrote and asks for the lease.
+const STANDBY: Duration = Duration::from_millis(250);
+/// The shortest round: a node that keeps saying "news" is not asked more often.
+const ROUND_MIN: Duration = Duration::from_millis(10);
+
+pub(crate) struct Worker {
+    pub(crate) config: WatcherConfig,
+    pub(crate) ports: WatcherPorts,
+    pub(crate) handle: WatcherHandle,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) gauges: Gauges,
+    /// The chain as the log has it, up to `last`.
+    pub(crate) tracker: Tracker,
+    pub(crate) last: Position,
+    /// The last checkpoint's first part.
+    pub(crate) checkpoint: Position,
+    pub(crate) epoch: Epoch,
+    /// What this node has shown; forgotten when another answers.
+    pub(crate) memory: MempoolMemory,
+    pub(crate) loyalty: Loyalty,
+    endpoint: u64,
+    /// The mempool as last looked at, and when each of it was first held.
+    pub(crate) known: HashSet<TxId>,
+    pub(crate) first_held: HashMap<TxId, Timestamp>,
+    /// The log position that recent blocks were matched against, ascending.
+    pub(crate) matched: VecDeque<(Height, Position)>,
+    pub(crate) rescan: Option<Rescan>,
+    /// No rescan before, so that they take a tenth of the time at most.
+    pub(crate) next_rescan: Timestamp,
+    /// Somebody waits for a report.
+    asked: bool,
+    failures: u32,
+    /// The last incident that was counted, so that one that lasts counts once.
+    incident: Option<&'static str>,
+}
+
+/// What to do after a round.
+enum Next {
+    /// There is more at once.
+    Again,
+    /// Wait for the node.
+    Rest,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        config: WatcherConfig,
+        ports: WatcherPorts,
+        handle: WatcherHandle,
+        shared: Arc<Shared>,
+        (tracker, last, checkpoint): (Tracker, Position, Position),
+    ) -> Self {
+        Self {
+            gauges: Gauges::new(&config.chain),
+            endpoint: ports.source.endpoint(),
+            config,
+            ports,
+            handle,
+            shared,
+            tracker,
+            last,
+            checkpoint,
+            epoch: Epoch::NONE,
+            memory: MempoolMemory::default(),
+            loyalty: Loyalty::default(),
+            known: HashSet::new(),
+            first_held: HashMap::new(),
+            matched: VecDeque::new(),
+            rescan: None,
+            next_rescan: Timestamp::EPOCH,
+            asked: false,
+            failures: 0,
+            incident: None,
+        }
+    }
+
+    /// Works until `stop`.
+    pub(crate) async fn run(mut self, stop: &CancellationToken) {
+        let lease = Arc::clone(&self.ports.lease);
+        let name = format!("watch.{}.0", self.config.chain);
+        while !stop.is_cancelled() {
+            self.fold_arrived();
+            self.show();
+            match lease.acquire(&name, self.config.lease).await {
+                Ok(Some(grant)) => {
+                    let keeper = Keeper::new(lease.as_ref(), self.config.lease, grant);
+                    self.epoch = keeper.epoch();
+                    self.handle.update(|view| view.writing = true);
+                    tracing::info!(chain = %self.config.chain, epoch = self.epoch.get(), "writing");
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = keeper.keep() => tracing::warn!(chain = %self.config.chain, "the lease was lost"),
+                        () = Box::pin(self.write()) => pause(stop, STANDBY).await,
+                    }
+                    keeper.release().await;
+                    self.handle.update(|view| view.writing = false);
+                }
+                Ok(None) => pause(stop, STANDBY).await,
+                Err(error) => {
+                    tracing::warn!(chain = %self.config.chain, %error, "the lease cannot be asked for");
+                    pause(stop, STANDBY).await;
+                }
+            }
+        }
+    }
+
+    /// Goes round until another writer has a later lease.
+    async fn write(&mut self) {
+        let mut started = false;
+        loop {
+            let result = match started {
+                true => self.round().await,
+                false => self.begin().await,
+            };
+            match result {
+                Ok(next) => {
+                    started = true;
+                    self.failures = 0;
+                    self.incident = None;
+                    self.handle.update(|view| view.stalled = None);
+                    if let Next::Rest = next {
+                        self.rest().await;
+                    }
+                }
+                Err(Trouble::Deposed) => {
+                    self.trouble(&Trouble::Deposed);
+                    return;
+                }
+                Err(trouble) => {
+                    self.trouble(&trouble);
+                    tokio::time::sleep(pause_after(self.failures)).await;
+                }
+            }
+            self.show();
+        }
+    }
+
+    /// Folds everything the chain's subject holds and takes back what an earlier writer left unfinished.
+    async fn begin(&mut self) -> Result<Next, Trouble> {
+        let last = self.ports.log.last(&self.shared.subject).await.map_err(Trouble::Log)?;
+        if let Some(last) = last {
+            self.fold_up_to(last.position).await?;
+        }
+        self.say(Input::Started, self.ports.clock.now()).await?;
+        Ok(Next::Again)
+    }
+
+    async fn round(&mut self) -> Result<Next, Trouble> {
+        if self.fold_arrived() {
+            return Err(Trouble::Deposed);
+        }
+        let taken_at = self.ports.clock.now();
+        let matched = self.shared.position();
+        self.asked |= self.handle.take_asked();
+        self.notice_endpoint();
+        let tip = self.ports.source.tip().await.map_err(Trouble::Source)?;
+        self.handle.update(|view| view.node_tip = Some(tip.block));
+        match self.advance(&tip, taken_at).await? {
+            Reached::Tip => {}
+            Reached::More => return Ok(Next::Again),
+            Reached::Apart => return Ok(Next::Rest),
+        }
+        let looked = self.look_at_mempool().await?;
+        let more = self.match_late().await?;
+        self.checkpoint_if_due().await?;
+        if looked && self.ports.source.endpoint() == self.endpoint {
+            let (asked, watched_through) = (self.asked, self.shared.watched_through(matched));
+            self.say(Input::Observed { taken_at, watched_through, asked }, taken_at).await?;
+            // A block that came in this round is a report too.
+            self.asked &= self.tracker.observed_at() < taken_at;
+            self.handle.update(|view| view.last_success = Some(taken_at));
+        }
+        Ok(if more { Next::Again } else { Next::Rest })
+    }
+
+    /// What one node showed says nothing of another.
+    fn notice_endpoint(&mut self) {
+        let endpoint = self.ports.source.endpoint();
+        if endpoint != self.endpoint {
+            tracing::warn!(chain = %self.config.chain, endpoint, "another endpoint answers");
+            self.endpoint = endpoint;
+            self.memory.forget();
+            self.loyalty.forget();
+            self.known.clear();
+        }
+    }
+
+    /// Waits for the node, for somebody who asks, or for the next look at the mempool.
+    async fn rest(&self) {
+        let wait = async {
+            match self.tracker.tip() {
+                Some(tip) => self.ports.source.wait(&tip.hash, self.config.poll).await,
+                None => tokio::time::sleep(self.config.poll.to_duration()).await,
+            }
+        };
+        let news = async {
+            tokio::select! {
+                () = wait => {}
+                () = self.handle.asked() => {}
+            }
+        };
+        tokio::join!(news, tokio::time::sleep(ROUND_MIN));
+    }
+
+    fn trouble(&mut self, trouble: &Trouble) {
+        self.failures = self.failures.saturating_add(1);
+        if !trouble.is_loud(self.failures) {
+            tracing::debug!(chain = %self.config.chain, %trouble, failures = self.failures, "once more");
+            return;
+        }
+        tracing::error!(chain = %self.config.chain, %trouble, failures = self.failures, "the watch stands");
+        self.handle.update(|view| view.stalled = Some(trouble.to_string()));
+        if let Some(kind) = trouble.incident()
+            && self.incident != Some(kind)
+        {
+            self.incident = Some(kind);
+            self.gauges.incident(kind);
+        }
+    }
+
+    /// Shows how things are, in health and metrics.
+    fn show(&self) {
+        let scripts = self.shared.script_count();
+        self.handle.update(|view| {
+            view.own_tip = self.tracker.tip();
+            view.watched_through = self.tracker.watched_through();
+            view.scripts = scripts;
+        });
+        let lag = self.handle.health().lag_blocks();
+        self.gauges.tip(self.tracker.tip().map_or(0, |tip| tip.height.get()), lag);
+        self.gauges.scripts(scripts);
+    }
+}
+
+async fn pause(stop: &CancellationToken, span: Duration) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(span) => {}
+    }
+}
