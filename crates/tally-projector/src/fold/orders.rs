@@ -1,0 +1,218 @@
+//! Orders: their states and every index that follows from one.
+//!
+//! Not here: what a fact does to an order (`tally-order`).
+
+use tally_events::{Deposit, OrderCreated, OrderQuoted, Recorded};
+use tally_order::{DeadlineKind, Exception, Order, Status, Version};
+use tally_ports::{Change, PortError};
+use tally_types::{BlockRef, ChainId, DepositKey, Height, OrderId, Timestamp};
+
+use super::{Entry, Fold, orphan};
+use crate::overlay::Source;
+use crate::{codec, keys, rows};
+
+/// What the indexes say of an order.
+struct Facets {
+    status: Status,
+    version: u32,
+    deadline: Option<(Timestamp, u8)>,
+    thresholds: Vec<(ChainId, Height)>,
+    awaits_acceptance: bool,
+}
+
+impl Facets {
+    fn of(order: &Order) -> Self {
+        Self {
+            status: order.status(),
+            version: order.version(),
+            deadline: order.next_deadline().map(|next| (next.at, kind_byte(next.kind))),
+            thresholds: order.thresholds(),
+            awaits_acceptance: order.awaits_acceptance(),
+        }
+    }
+}
+
+/// A deadline's kind as it stands in keys.
+pub(crate) const fn kind_byte(kind: DeadlineKind) -> u8 {
+    match kind {
+        DeadlineKind::Expiry => 1,
+        DeadlineKind::Invalidation => 2,
+        DeadlineKind::Unwatch => 3,
+    }
+}
+
+impl Fold<'_> {
+    pub(super) fn order_created(
+        &mut self,
+        fact: &OrderCreated,
+        recorded: &Recorded,
+    ) -> Result<(), PortError> {
+        if self.order_entry(&fact.order)?.is_some() {
+            return self.order_fact(&fact.order, recorded);
+        }
+        let Some(order) = Order::from_created(recorded) else { return Ok(()) };
+        let created = order.created_at();
+        self.rows.put(keys::by_merchant(order.merchant(), created, order.id()), Vec::new());
+        self.rows.put(keys::by_creation(created, order.id()), Vec::new());
+        self.index(None, &order)?;
+        self.changed = self.changed.saturating_add(1);
+        self.orders.insert(fact.order.clone(), Some(Entry { order, parts: 0, changed: true }));
+        Ok(())
+    }
+
+    pub(super) fn order_quoted(&mut self, fact: &OrderQuoted, recorded: &Recorded) -> Result<(), PortError> {
+        let owner = codec::to_bytes("the owner of a script", &(&fact.order, fact.quote))?;
+        self.rows.put(keys::script(&fact.chain, &fact.script), owner);
+        self.order_fact(&fact.order, recorded)
+    }
+
+    /// A fact of an order's own subject.
+    pub(super) fn order_fact(&mut self, order: &OrderId, recorded: &Recorded) -> Result<(), PortError> {
+        if !self.touch(order, |order| order.apply(recorded))? {
+            orphan(recorded);
+        }
+        Ok(())
+    }
+
+    /// A sighting of a deposit, in the mempool or in a block: one of ours if its script is.
+    pub(super) fn deposit_met(
+        &mut self,
+        chain: &ChainId,
+        deposit: &Deposit,
+        block: Option<BlockRef>,
+        recorded: &Recorded,
+    ) -> Result<(), PortError> {
+        let Some((order, _)) = rows::script_owner(self.rows.get(&keys::script(chain, &deposit.script))?)?
+        else {
+            return Ok(());
+        };
+        let tip = rows::chain(&self.rows, chain)?.tip;
+        let connected = match (block, tip) {
+            (Some(block), Some(tip)) if rows::is_connected(&self.rows, chain, tip.height, block)? => {
+                Some((block, tip.height))
+            }
+            _ => None,
+        };
+        let key = keys::deposit(chain, &deposit.key);
+        if self.rows.get(&key)?.is_none() {
+            self.rows.put(key, order.as_str().into());
+        }
+        self.touch(&order, |order| {
+            order.apply(recorded);
+            if let Some((block, tip)) = connected {
+                order.connect(chain, block, tip, recorded.event.time, recorded.position);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// A later fact of a deposit.
+    pub(super) fn deposit_fact(
+        &mut self,
+        chain: &ChainId,
+        deposit: &DepositKey,
+        recorded: &Recorded,
+    ) -> Result<(), PortError> {
+        if let Some(order) = rows::order_id(self.rows.get(&keys::deposit(chain, deposit))?) {
+            self.touch(&order, |order| order.apply(recorded))?;
+        }
+        Ok(())
+    }
+
+    fn order_entry(&mut self, id: &OrderId) -> Result<Option<&mut Entry>, PortError> {
+        if !self.orders.contains_key(id) {
+            let known = rows::order(&self.rows, id)?;
+            let entry = known.map(|(order, parts)| Entry { order, parts, changed: false });
+            self.orders.insert(id.clone(), entry);
+        }
+        Ok(self.orders.get_mut(id).and_then(Option::as_mut))
+    }
+
+    /// Changes an order and everything that follows; false where there is no such order.
+    pub(super) fn touch(&mut self, id: &OrderId, change: impl FnOnce(&mut Order)) -> Result<bool, PortError> {
+        if self.order_entry(id)?.is_none() {
+            return Ok(false);
+        }
+        let Some(Some(mut entry)) = self.orders.remove(id) else { return Ok(false) };
+        let before = Facets::of(&entry.order);
+        let known = entry.order.clone();
+        change(&mut entry.order);
+        if entry.order != known {
+            self.changed = self.changed.saturating_add(usize::from(!entry.changed));
+            entry.changed = true;
+            self.index(Some(&before), &entry.order)?;
+        }
+        self.orders.insert(id.clone(), Some(entry));
+        Ok(true)
+    }
+
+    /// Brings every index from what held before to what holds now.
+    fn index(&mut self, before: Option<&Facets>, order: &Order) -> Result<(), PortError> {
+        let now = Facets::of(order);
+        let id = order.id();
+        let old_deadline = before.and_then(|before| before.deadline);
+        if old_deadline != now.deadline {
+            if let Some((at, kind)) = old_deadline {
+                self.rows.remove(keys::deadline(at, kind, id));
+            }
+            if let Some((at, kind)) = now.deadline {
+                self.rows.put(keys::deadline(at, kind, id), Vec::new());
+            }
+        }
+        let old_thresholds = before.map_or(&[] as &[_], |before| before.thresholds.as_slice());
+        for (chain, height) in old_thresholds.iter().filter(|old| !now.thresholds.contains(old)) {
+            self.rows.remove(keys::threshold(chain, *height, id));
+        }
+        for (chain, height) in now.thresholds.iter().filter(|new| !old_thresholds.contains(new)) {
+            self.rows.put(keys::threshold(chain, *height, id), Vec::new());
+        }
+        if before.is_some_and(|before| before.awaits_acceptance) != now.awaits_acceptance {
+            if now.awaits_acceptance {
+                self.rows.put(keys::awaiting(id), Vec::new());
+            } else {
+                self.rows.remove(keys::awaiting(id));
+            }
+        }
+        self.count_status(before.map(|before| before.status), now.status)?;
+        self.versions_reached(before.map_or(0, |before| before.version), order)
+    }
+
+    fn count_status(&mut self, before: Option<Status>, now: Status) -> Result<(), PortError> {
+        if before == Some(now) {
+            return Ok(());
+        }
+        if let Some(before) = before {
+            let left = self.count(before.as_str(), 0, 1)?;
+            self.done.counts.insert(before, left);
+        }
+        let standing = self.count(now.as_str(), 1, 0)?;
+        self.done.counts.insert(now, standing);
+        Ok(())
+    }
+
+    fn versions_reached(&mut self, before: u32, order: &Order) -> Result<(), PortError> {
+        let undone = |version: &Version| {
+            version.status == Status::Complete && version.exceptions.contains(Exception::Reorged)
+        };
+        let mut last: Option<&Version> = None;
+        for version in order.versions() {
+            if version.number > before {
+                let key = keys::reached(version.position, version.number, order.id());
+                self.rows.put(key, version.number.to_be_bytes().to_vec());
+                self.done.changes.push(Change {
+                    order: order.id().clone(),
+                    version: version.number,
+                    position: version.position,
+                });
+                if last.is_none_or(|last| last.status != version.status) {
+                    self.done.entered.push(version.status);
+                }
+                if undone(version) && !last.is_some_and(undone) {
+                    self.done.undone.push(order.id().clone());
+                }
+            }
+            last = Some(version);
+        }
+        if order.version() > before { self.version_to_deliver(order) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,225 @@
+//! The keys of the store's single keyspace: a letter for the kind of row, then what it is ordered by.
+//!
+//! Numbers are big-endian, so that keys sort as numbers do. Names of chains and ids end with a zero byte, which
+//! none of them contains.
+//!
+//! Not here: values (`rows`).
+
+use sha2::{Digest, Sha256};
+use tally_events::Subject;
+use tally_types::{
+    ChainId, DepositKey, Fingerprint, Height, MerchantId, OrderId, Position, Script, Timestamp,
+};
+
+pub(crate) const VERSION: &[u8] = b"!version";
+pub(crate) const CHECKPOINT: &[u8] = b"!checkpoint";
+
+const AWAITING: u8 = b'a';
+const BY_MERCHANT: u8 = b'b';
+const CHAIN: u8 = b'c';
+const DEPOSIT: u8 = b'd';
+const BY_CREATION: u8 = b'e';
+const KEY_COUNTER: u8 = b'f';
+const MERCHANT: u8 = b'g';
+const HEADER: u8 = b'h';
+const DEADLINE: u8 = b'k';
+const DELIVERY: u8 = b'l';
+const COUNT: u8 = b'n';
+const ORDER: u8 = b'o';
+const SUBJECT: u8 = b's';
+const THRESHOLD: u8 = b't';
+const UNDELIVERED: u8 = b'u';
+const REACHED: u8 = b'v';
+const OWN_ID: u8 = b'w';
+const SCRIPT: u8 = b'x';
+
+/// Longer parts of a key stand there by their hash, since keys are bounded.
+const PART_MAX: usize = 200;
+
+/// A key under construction.
+struct Key(Vec<u8>);
+
+impl Key {
+    fn of(kind: u8) -> Self {
+        Self(vec![kind])
+    }
+
+    fn name(mut self, name: &str) -> Self {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(0);
+        self
+    }
+
+    fn number(mut self, number: u64) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    fn byte(mut self, byte: u8) -> Self {
+        self.0.push(byte);
+        self
+    }
+
+    fn bytes(mut self, bytes: &[u8]) -> Self {
+        if bytes.len() <= PART_MAX {
+            self.0.extend_from_slice(bytes);
+        } else {
+            self.0.push(0xff);
+            self.0.extend_from_slice(&Sha256::digest(bytes));
+        }
+        self
+    }
+
+    fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+fn millis(at: Timestamp) -> u64 {
+    at.millis().unsigned_abs()
+}
+
+/// The first key after all that begin with `prefix`.
+pub(crate) fn after(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            return end;
+        }
+    }
+    vec![0xff; 513]
+}
+
+/// The first key after `key`.
+pub(crate) fn following(key: &[u8]) -> Vec<u8> {
+    let mut next = key.to_vec();
+    next.push(0);
+    next
+}
+
+pub(crate) fn order_part(order: &OrderId, part: u8) -> Vec<u8> {
+    Key::of(ORDER).name(order.as_str()).byte(part).done()
+}
+
+pub(crate) fn subject(subject: &Subject) -> Vec<u8> {
+    Key::of(SUBJECT).bytes(subject.as_str().as_bytes()).done()
+}
+
+pub(crate) fn chain(chain: &ChainId) -> Vec<u8> {
+    Key::of(CHAIN).name(chain.as_str()).done()
+}
+
+pub(crate) fn header(chain: &ChainId, height: Height) -> Vec<u8> {
+    Key::of(HEADER).name(chain.as_str()).number(height.get()).done()
+}
+
+pub(crate) fn script(chain: &ChainId, script: &Script) -> Vec<u8> {
+    Key::of(SCRIPT).name(chain.as_str()).bytes(script.as_bytes()).done()
+}
+
+pub(crate) fn deposit(chain: &ChainId, deposit: &DepositKey) -> Vec<u8> {
+    let key = Key::of(DEPOSIT).name(chain.as_str());
+    key.bytes(deposit.txid.display_bytes()).bytes(deposit.slot.as_bytes()).done()
+}
+
+/// A merchant's own id, by the subject of its claim.
+pub(crate) fn own_id(claim: &Subject) -> Vec<u8> {
+    Key::of(OWN_ID).bytes(claim.as_str().as_bytes()).done()
+}
+
+pub(crate) fn merchant(merchant: MerchantId) -> Vec<u8> {
+    Key::of(MERCHANT).number(merchant.get()).done()
+}
+
+pub(crate) fn merchants() -> Vec<u8> {
+    vec![MERCHANT]
+}
+
+pub(crate) fn key_counter(key: &Fingerprint) -> Vec<u8> {
+    Key::of(KEY_COUNTER).name(key.as_str()).done()
+}
+
+pub(crate) fn count(name: &str) -> Vec<u8> {
+    Key::of(COUNT).name(name).done()
+}
+
+pub(crate) fn awaiting(order: &OrderId) -> Vec<u8> {
+    Key::of(AWAITING).name(order.as_str()).done()
+}
+
+pub(crate) fn all_awaiting() -> Vec<u8> {
+    vec![AWAITING]
+}
+
+pub(crate) fn by_merchant(merchant: MerchantId, created: Timestamp, order: &OrderId) -> Vec<u8> {
+    Key::of(BY_MERCHANT).number(merchant.get()).number(millis(created)).name(order.as_str()).done()
+}
+
+pub(crate) fn of_merchant(merchant: MerchantId) -> Vec<u8> {
+    Key::of(BY_MERCHANT).number(merchant.get()).done()
+}
+
+pub(crate) fn by_creation(created: Timestamp, order: &OrderId) -> Vec<u8> {
+    Key::of(BY_CREATION).number(millis(created)).name(order.as_str()).done()
+}
+
+pub(crate) fn all_by_creation() -> Vec<u8> {
+    vec![BY_CREATION]
+}
+
+pub(crate) fn threshold(chain: &ChainId, height: Height, order: &OrderId) -> Vec<u8> {
+    Key::of(THRESHOLD).name(chain.as_str()).number(height.get()).name(order.as_str()).done()
+}
+
+/// Thresholds at a height, of every order.
+pub(crate) fn thresholds_at(chain: &ChainId, height: Height) -> Vec<u8> {
+    Key::of(THRESHOLD).name(chain.as_str()).number(height.get()).done()
+}
+
+pub(crate) fn deadline(at: Timestamp, kind: u8, order: &OrderId) -> Vec<u8> {
+    Key::of(DEADLINE).number(millis(at)).byte(kind).name(order.as_str()).done()
+}
+
+/// Every deadline before `end`, as bounds.
+pub(crate) fn deadlines_until(end: Timestamp) -> (Vec<u8>, Vec<u8>) {
+    (vec![DEADLINE], Key::of(DEADLINE).number(millis(end).saturating_add(1)).done())
+}
+
+pub(crate) fn delivery(order: &OrderId, endpoint: &str) -> Vec<u8> {
+    Key::of(DELIVERY).name(order.as_str()).bytes(endpoint.as_bytes()).done()
+}
+
+pub(crate) fn undelivered(partition: u8, due: Timestamp, order: &OrderId, endpoint: &str) -> Vec<u8> {
+    let key = Key::of(UNDELIVERED).byte(partition).number(millis(due)).name(order.as_str());
+    key.bytes(endpoint.as_bytes()).done()
+}
+
+/// What a partition has to deliver by `end`, as bounds.
+pub(crate) fn undelivered_until(partition: u8, end: Timestamp) -> (Vec<u8>, Vec<u8>) {
+    let from = Key::of(UNDELIVERED).byte(partition);
+    let to = Key::of(UNDELIVERED).byte(partition).number(millis(end).saturating_add(1));
+    (from.done(), to.done())
+}
+
+pub(crate) fn reached(position: Position, version: u32, order: &OrderId) -> Vec<u8> {
+    Key::of(REACHED).number(position.get()).number(version.into()).name(order.as_str()).done()
+}
+
+/// What was reached after a position, as bounds.
+pub(crate) fn reached_after(position: Position) -> (Vec<u8>, Vec<u8>) {
+    (Key::of(REACHED).number(position.next().get()).done(), after(&[REACHED]))
+}
+
+/// The order id that begins at `at` and ends with a zero byte.
+pub(crate) fn order_at(key: &[u8], at: usize) -> Option<OrderId> {
+    let rest = key.get(at..)?;
+    let end = rest.iter().position(|byte| *byte == 0)?;
+    std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()
+}
+
+/// The big-endian number at `at`.
+pub(crate) fn number_at(key: &[u8], at: usize) -> Option<u64> {
+    let bytes = key.get(at..at.checked_add(8)?)?;
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}

@@ -1,0 +1,24 @@
+//! *Service.* Folds the whole log into a store that faces and duties read, and does what deadlines ask for.
+//!
+//! - [`Projector`] follows the log and commits states, indexes and its checkpoint together.
+//! - [`Model`] answers from the store: the [`ReadModel`](tally_ports::ReadModel) port.
+//! - [`Duties`] expires, invalidates, unwatches and accepts late money, under leases.
+//!
+//! Not here: what facts mean for an order (`tally-order`), deliveries themselves (`tally-notifier`), any
+//! particular store or log.
+
+mod codec;
+mod duties;
+mod fold;
+mod keys;
+mod model;
+mod overlay;
+mod projector;
+mod rows;
+
+#[cfg(test)]
+mod tests;
+
+pub use duties::{Duties, DutyOptions, Reprice};
+pub use model::Model;
+pub use projector::{Options, PROJECTOR_VERSION, Projector};

@@ -1,0 +1,127 @@
+//! What the rows of the store hold, and how they are read.
+//!
+//! Not here: keys (`keys`), writing (`fold`).
+
+use serde::{Deserialize, Serialize};
+use tally_account::{KeyCounter, Merchant};
+use tally_events::DeliveryAttempted;
+use tally_order::Order;
+use tally_ports::PortError;
+use tally_types::{BlockRef, ChainId, Fingerprint, Height, MerchantId, OrderId, Position, Timestamp};
+
+use crate::overlay::Source;
+use crate::{codec, keys};
+
+/// The largest piece of an order in one row: under the store's limit for values.
+pub(crate) const PART_MAX: usize = 60_000;
+
+/// The name of the count of versions that are not delivered.
+pub(crate) const BACKLOG: &str = "backlog";
+
+/// A chain, as far as its watcher's facts are folded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ChainState {
+    pub(crate) tip: Option<BlockRef>,
+    pub(crate) observed_at: Timestamp,
+    pub(crate) watched_through: Position,
+}
+
+/// What became of an order's versions at one endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeliveryState {
+    /// The highest version that was acknowledged or given up.
+    pub(crate) covered: u32,
+    /// When the next attempt is due; none where nothing is to be delivered.
+    pub(crate) due: Option<Timestamp>,
+    /// The last attempt at any version.
+    pub(crate) last: Option<DeliveryAttempted>,
+}
+
+pub(crate) fn number(source: &(impl Source + ?Sized), key: &[u8]) -> Result<u64, PortError> {
+    Ok(source.get(key)?.as_deref().and_then(codec::number).unwrap_or(0))
+}
+
+/// An order, and how many rows it takes.
+pub(crate) fn order(source: &(impl Source + ?Sized), id: &OrderId) -> Result<Option<(Order, u8)>, PortError> {
+    let Some(first) = source.get(&keys::order_part(id, 0))? else {
+        return Ok(None);
+    };
+    let (parts, head) = match first.split_first() {
+        Some((parts, head)) => (*parts, head),
+        None => (0, first.as_slice()),
+    };
+    let mut bytes = head.to_vec();
+    for part in 1..parts {
+        bytes.extend(source.get(&keys::order_part(id, part))?.unwrap_or_default());
+    }
+    let order = codec::from_bytes(&format!("order {id}"), &bytes)?;
+    Ok(Some((order, parts)))
+}
+
+/// An order's rows: pieces, the first with their number in front.
+pub(crate) fn order_parts(order: &Order) -> Result<Vec<Vec<u8>>, PortError> {
+    let bytes = codec::to_bytes(&format!("order {}", order.id()), order)?;
+    let mut parts: Vec<Vec<u8>> = bytes.chunks(PART_MAX).map(<[u8]>::to_vec).collect();
+    let count = u8::try_from(parts.len())
+        .map_err(|_| PortError::persistent(format!("order {} has outgrown the read model", order.id())))?;
+    if let Some(first) = parts.first_mut() {
+        first.insert(0, count);
+    }
+    Ok(parts)
+}
+
+pub(crate) fn chain(source: &(impl Source + ?Sized), chain: &ChainId) -> Result<ChainState, PortError> {
+    match source.get(&keys::chain(chain))? {
+        Some(bytes) => codec::from_bytes(&format!("chain {chain}"), &bytes),
+        None => Ok(ChainState::default()),
+    }
+}
+
+/// Whether a block is part of the log's branch. Blocks of a run and very old ones are not kept one by one:
+/// what a watcher says of them holds.
+pub(crate) fn is_connected(
+    source: &(impl Source + ?Sized),
+    chain: &ChainId,
+    tip: Height,
+    block: BlockRef,
+) -> Result<bool, PortError> {
+    let known = source.get(&keys::header(chain, block.height))?;
+    Ok(block.height <= tip && known.is_none_or(|hash| hash == block.hash.display_bytes()))
+}
+
+pub(crate) fn merchant(
+    source: &(impl Source + ?Sized),
+    id: MerchantId,
+) -> Result<Option<Merchant>, PortError> {
+    let bytes = source.get(&keys::merchant(id))?;
+    bytes.map(|bytes| codec::from_json(&format!("merchant {id}"), &bytes)).transpose()
+}
+
+pub(crate) fn key_counter(
+    source: &(impl Source + ?Sized),
+    key: &Fingerprint,
+) -> Result<Option<KeyCounter>, PortError> {
+    let bytes = source.get(&keys::key_counter(key))?;
+    bytes.map(|bytes| codec::from_bytes(&format!("key {key}"), &bytes)).transpose()
+}
+
+pub(crate) fn delivery(
+    source: &(impl Source + ?Sized),
+    order: &OrderId,
+    endpoint: &str,
+) -> Result<DeliveryState, PortError> {
+    match source.get(&keys::delivery(order, endpoint))? {
+        Some(bytes) => codec::from_bytes(&format!("the deliveries of order {order}"), &bytes),
+        None => Ok(DeliveryState::default()),
+    }
+}
+
+/// An order id that is the whole value of a row.
+pub(crate) fn order_id(bytes: Option<Vec<u8>>) -> Option<OrderId> {
+    std::str::from_utf8(&bytes?).ok()?.parse().ok()
+}
+
+/// The order and quote that a script was given to.
+pub(crate) fn script_owner(bytes: Option<Vec<u8>>) -> Result<Option<(OrderId, u32)>, PortError> {
+    bytes.map(|bytes| codec::from_bytes("the owner of a script", &bytes)).transpose()
+}

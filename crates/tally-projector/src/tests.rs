@@ -1,0 +1,6 @@
+//! The projector over a log and a store in memory.
+
+mod answers;
+mod duties;
+mod folding;
+mod scene;
