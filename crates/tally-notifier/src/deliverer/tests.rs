@@ -1,0 +1,303 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use tally_events::{MerchantSettings, Subject};
+use tally_ports::{Answer, Courier, CourierError, Parcel, PortError};
+use tally_sign::verify;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::world::{API_KEY, MERCHANT, World, master, until};
+
+/// A form as it was received.
+type Form = Vec<(String, String)>;
+
+/// A courier whose endpoints answer by their host: `ok`, `error`, `down`, `hang`, or what was set last.
+#[derive(Default)]
+struct Hosts {
+    posted: Mutex<Vec<(String, Form)>>,
+    answers: Mutex<HashMap<String, String>>,
+}
+
+impl Hosts {
+    fn set(&self, host: &str, answer: &str) {
+        self.answers.lock().unwrap().insert(host.into(), answer.into());
+    }
+
+    /// The forms that reached a host, in order.
+    fn forms(&self, host: &str) -> Vec<Form> {
+        let posted = self.posted.lock().unwrap();
+        posted.iter().filter(|(to, _)| to == host).map(|(_, form)| form.clone()).collect()
+    }
+
+    fn count(&self, host: &str) -> usize {
+        self.forms(host).len()
+    }
+}
+
+#[async_trait]
+impl Courier for Hosts {
+    async fn post(&self, parcel: Parcel) -> Result<Answer, CourierError> {
+        let host = url::Url::parse(&parcel.url).unwrap().host_str().unwrap().to_owned();
+        let form = form_urlencoded::parse(&parcel.body).into_owned().collect();
+        self.posted.lock().unwrap().push((host.clone(), form));
+        let answer = self.answers.lock().unwrap().get(&host).cloned().unwrap_or_else(|| host.clone());
+        match answer.as_str() {
+            "hang" => std::future::pending().await,
+            "down" => Err(PortError::transient("cannot be reached").into()),
+            body => Ok(Answer { status: 200, body: body.as_bytes().to_vec(), retry_after: None }),
+        }
+    }
+}
+
+struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+
+    fn kill(self) {
+        self.task.abort();
+    }
+}
+
+fn start(world: &World, hosts: &Arc<Hosts>) -> Running {
+    let ports = DelivererPorts {
+        model: world.model.clone(),
+        log: Arc::new(world.log.clone()),
+        lease: world.lease.clone(),
+        courier: hosts.clone(),
+        clock: world.clock.clone(),
+    };
+    let options = DelivererOptions { in_flight_max: 16, ..DelivererOptions::default() };
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(Deliverer::new(ports, master(), options).run(stop.clone()));
+    Running { stop, task }
+}
+
+fn field<'a>(form: &'a [(String, String)], name: &str) -> &'a str {
+    form.iter().find(|(key, _)| key == name).map_or("(none)", |(_, value)| value)
+}
+
+#[tokio::test]
+async fn each_version_is_notified_in_full_and_signed() {
+    let world = World::new().await;
+    let hosts = Arc::new(Hosts::default());
+    let running = start(&world, &hosts);
+    let order = world.create(1, "http://ok/n?shop=1");
+    until("new", || hosts.count("ok") == 1).await;
+    world.quote(1);
+    until("pending", || hosts.count("ok") == 2).await;
+    world.seen(1);
+    until("paid", || hosts.count("ok") == 3).await;
+    until("all are recorded", || world.deliveries(&order).len() == 3).await;
+    assert_eq!(world.deliveries(&order), ["1.1 ok", "2.1 ok", "3.1 ok"]);
+    let forms = hosts.forms("ok");
+    for form in &forms {
+        assert!(verify(form, API_KEY, false).is_ok(), "{form:?}");
+    }
+    assert_eq!((field(&forms[0], "pay_currency"), field(&forms[0], "pay_amount")), ("", "0"));
+    let timestamp = world.clock.now().secs().to_string();
+    let expected = [
+        ("merchant_id", "10001"),
+        ("transaction_id", "1"),
+        ("out_trade_id", "own-1"),
+        ("price_currency", "USD"),
+        ("price_amount", "10"),
+        ("pay_currency", "BTC"),
+        ("pay_amount", "0.0016"),
+        ("status", "paid"),
+        ("attach", "a=1 ü"),
+        ("exception", "none"),
+        ("version", "3"),
+        ("timestamp", &timestamp),
+        ("paid_value", "10"),
+    ];
+    let found: Vec<_> = forms[2].iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(found[..13], expected);
+    assert_eq!((found.len(), found[13].0), (14, "sign"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_acknowledged_is_sent_again_in_its_time_and_given_up_in_the_end() {
+    let world = World::new().await;
+    let hosts = Arc::new(Hosts::default());
+    let running = start(&world, &hosts);
+    let order = world.create(1, "http://error/n");
+    for attempt in 1..=14 {
+        until("an attempt", || world.deliveries(&order).len() == attempt).await;
+        world.clock.advance(Span::from_secs(14));
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        assert_eq!(world.deliveries(&order).len(), attempt, "nothing happens before its time");
+        world.clock.advance(Span::from_secs(6 * 3600));
+    }
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    let deliveries = world.deliveries(&order);
+    assert_eq!((deliveries.len(), deliveries[13].as_str()), (14, "1.14 abandoned"));
+    hosts.set("error", "OK");
+    world.quote(1);
+    until("a newer version starts over", || world.deliveries(&order).len() == 15).await;
+    assert_eq!(world.deliveries(&order)[14], "2.1 ok");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_newer_version_takes_the_place_of_an_older_one() {
+    let world = World::new().await;
+    let hosts = Arc::new(Hosts::default());
+    let running = start(&world, &hosts);
+    let order = world.create(1, "http://error/n");
+    until("a failure", || world.deliveries(&order) == ["1.1 failed"]).await;
+    world.quote(1);
+    until("the newer one", || world.deliveries(&order) == ["1.1 failed", "2.1 failed"]).await;
+    hosts.set("error", "ok");
+    world.clock.advance(Span::from_secs(15));
+    until("it again", || world.deliveries(&order).len() == 3).await;
+    world.clock.advance(Span::from_secs(86_400));
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert_eq!(world.deliveries(&order), ["1.1 failed", "2.1 failed", "2.2 ok"]);
+    let versions: Vec<_> =
+        hosts.forms("error").iter().map(|form| field(form, "version").to_owned()).collect();
+    assert_eq!(versions, ["1", "2", "2"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn endpoints_that_hang_delay_nobody() {
+    let world = World::new().await;
+    let hosts = Arc::new(Hosts::default());
+    hosts.set("slow", "hang");
+    let running = start(&world, &hosts);
+    for number in 1..=50 {
+        world.create(number, "http://slow/n");
+    }
+    until("the slow one has its places", || hosts.count("slow") == 4).await;
+    for number in 101..=110 {
+        world.create(number, "http://ok/n");
+    }
+    until("the others are served", || hosts.count("ok") == 10).await;
+    assert_eq!(hosts.count("slow"), 4);
+    running.kill();
+}
+
+#[tokio::test]
+async fn nothing_is_sent_twice_by_a_restart_or_a_second_instance() {
+    let world = World::new().await;
+    let hosts = Arc::new(Hosts::default());
+    let (one, two) = (start(&world, &hosts), start(&world, &hosts));
+    let orders: Vec<_> = (1..=40).map(|number| world.create(number, "http://ok/n")).collect();
+    until("all are sent", || hosts.count("ok") == 40).await;
+    until("all are recorded", || orders.iter().all(|order| world.deliveries(order).len() == 1)).await;
+    one.stop().await;
+    two.stop().await;
+    let again = start(&world, &hosts);
+    let last = world.create(41, "http://ok/n");
+    until("the next one", || !world.deliveries(&last).is_empty()).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut sent = BTreeMap::new();
+    for form in hosts.forms("ok") {
+        *sent.entry(field(&form, "transaction_id").to_owned()).or_insert(0) += 1;
+    }
+    assert_eq!(sent.len(), 41);
+    assert!(sent.values().all(|count| *count == 1), "{sent:?}");
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_due_while_nobody_ran_is_sent_by_the_next() {
+    let world = World::new().await;
+    let hosts = Arc::new(Hosts::default());
+    hosts.set("shop", "down");
+    let order = world.create(1, "http://shop/n");
+    let first = start(&world, &hosts);
+    until("a failure", || world.deliveries(&order) == ["1.1 failed"]).await;
+    first.kill();
+    hosts.set("shop", "ok");
+    world.clock.advance(Span::from_secs(3600));
+    let second = start(&world, &hosts);
+    until("the second attempt", || world.deliveries(&order) == ["1.1 failed", "1.2 ok"]).await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_lost_by_the_log_is_not_a_second_notification() {
+    let world = World::new().await;
+    let hosts = Arc::new(Hosts::default());
+    let running = start(&world, &hosts);
+    world.log.lose_acks(1);
+    let order = world.create(1, "http://ok/n");
+    until("it is recorded", || world.deliveries(&order) == ["1.1 ok"]).await;
+    world.log.fail_appends(2);
+    world.quote(1);
+    until("it is recorded", || world.deliveries(&order) == ["1.1 ok", "2.1 ok"]).await;
+    assert_eq!(hosts.count("ok"), 2);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn keys_take_turns_while_a_shop_changes_them() {
+    let world = World::new().await;
+    let hosts = Arc::new(Hosts::default());
+    world.add_key("another key").await;
+    let running = start(&world, &hosts);
+    let order = world.create(1, "http://error/n");
+    until("the first attempt", || world.deliveries(&order).len() == 1).await;
+    world.clock.advance(Span::from_secs(15));
+    until("the second attempt", || world.deliveries(&order).len() == 2).await;
+    let forms = hosts.forms("error");
+    assert!(verify(&forms[0], "another key", false).is_ok());
+    assert!(verify(&forms[1], API_KEY, false).is_ok());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_merchant_who_wants_hmac_gets_it() {
+    let world = World::new().await;
+    let hosts = Arc::new(Hosts::default());
+    let merchant = world.model.merchant(MERCHANT).await.unwrap().unwrap();
+    let settings = MerchantSettings { require_hmac: Some(true), ..Default::default() };
+    world.tell(Subject::merchant(MERCHANT), merchant.change(settings).unwrap());
+    let running = start(&world, &hosts);
+    world.create(1, "http://ok/n");
+    until("it is sent", || hosts.count("ok") == 1).await;
+    let form = &hosts.forms("ok")[0];
+    assert_eq!(field(form, "sign_type"), "HMAC-SHA256");
+    assert!(verify(form, API_KEY, true).is_ok());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_merchant_without_a_key_is_told_once_there_is_one() {
+    let world = World::new().await;
+    let hosts = Arc::new(Hosts::default());
+    let merchant = world.model.merchant(MERCHANT).await.unwrap().unwrap();
+    world.tell(Subject::merchant(MERCHANT), merchant.revoke_key(1).unwrap());
+    world.settle().await;
+    let running = start(&world, &hosts);
+    let order = world.create(1, "http://ok/n");
+    until("nothing to sign with", || world.deliveries(&order) == ["1.1 failed"]).await;
+    assert_eq!(hosts.count("ok"), 0);
+    world.add_key("another key").await;
+    world.clock.advance(Span::from_secs(15));
+    until("it is sent", || world.deliveries(&order) == ["1.1 failed", "1.2 ok"]).await;
+    running.stop().await;
+}
+
+#[test]
+fn places_are_shared_by_host_and_port() {
+    for (url, endpoint) in [
+        ("http://Shop.example/a?b", "shop.example:80"),
+        ("https://u:p@shop.example/", "shop.example:443"),
+        ("http://[::1]:8080/", "[::1]:8080"),
+        ("nonsense", ""),
+    ] {
+        assert_eq!(endpoint_of(url), endpoint);
+    }
+}

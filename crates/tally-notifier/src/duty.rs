@@ -1,0 +1,146 @@
+//! Holding on to leases while a duty is done.
+//!
+//! A lease counts as held once the read model has folded all that stood in the log when it was granted, so
+//! that a new holder never acts on less than the old one knew. Not here: what the duty is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tally_events::Epoch;
+use tally_ports::{EventLog, Grant, Lease, ReadModel};
+use tally_types::{Position, Span};
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// The duties held now, by their names, with the terms they are held for.
+pub(crate) type Held = BTreeMap<String, Epoch>;
+
+/// The turn while something is wanted or about to be held; else a third of the lease's time.
+const TURN: Duration = Duration::from_millis(100);
+
+/// Asks for leases, renews them, and gives them back in the end.
+pub(crate) struct Keeper {
+    pub(crate) lease: Arc<dyn Lease>,
+    /// What must have caught up; none for duties that read no fold.
+    pub(crate) fold: Option<Fold>,
+    pub(crate) names: Vec<String>,
+    pub(crate) ttl: Span,
+}
+
+/// A read model and the log it folds.
+pub(crate) struct Fold {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) model: Arc<dyn ReadModel>,
+}
+
+struct Kept {
+    grant: Grant,
+    /// The log's head when it was granted; none until that is known.
+    ready_at: Option<Position>,
+    renew_at: Instant,
+    lost_at: Instant,
+}
+
+impl Keeper {
+    /// Keeps `held` up to date until `stop`; then gives everything back.
+    pub(crate) async fn run(self, held: watch::Sender<Held>, stop: CancellationToken) {
+        let mut kept: BTreeMap<String, Kept> = BTreeMap::new();
+        let mut ask_at: BTreeMap<String, Instant> = BTreeMap::new();
+        while !stop.is_cancelled() {
+            self.renew(&mut kept).await;
+            self.ask(&mut kept, &mut ask_at).await;
+            self.catch_up(&mut kept).await;
+            let ready: Held = kept
+                .iter()
+                .filter(|(_, lease)| self.is_ready(lease))
+                .map(|(name, lease)| (name.clone(), lease.grant.epoch))
+                .collect();
+            let settled = ready.len() == self.names.len();
+            held.send_if_modified(|now| {
+                let changed = *now != ready;
+                *now = ready;
+                changed
+            });
+            let turn = if settled { (self.ttl.to_duration() / 6).max(TURN) } else { TURN };
+            tokio::select! {
+                () = tokio::time::sleep(turn) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        held.send_replace(Held::new());
+        for lease in kept.into_values() {
+            if let Err(error) = self.lease.release(lease.grant).await {
+                tracing::debug!(%error, "a lease could not be given back; it runs out by itself");
+            }
+        }
+    }
+
+    async fn renew(&self, kept: &mut BTreeMap<String, Kept>) {
+        let mut lost = Vec::new();
+        for (name, lease) in kept.iter_mut().filter(|(_, lease)| lease.renew_at <= Instant::now()) {
+            let asked = Instant::now();
+            match self.lease.renew(&lease.grant, self.ttl).await {
+                Ok(Some(grant)) => {
+                    lease.grant = grant;
+                    (lease.renew_at, lease.lost_at) = self.times(asked);
+                }
+                Ok(None) => lost.push(name.clone()),
+                Err(error) if Instant::now() < lease.lost_at => {
+                    tracing::debug!(%error, name, "a lease could not be renewed yet");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, name, "a lease could not be renewed in its time");
+                    lost.push(name.clone());
+                }
+            }
+        }
+        for name in lost {
+            tracing::info!(name, "a duty passed to another instance");
+            kept.remove(&name);
+        }
+    }
+
+    /// Asks for one lease a turn, so that instances that start together share the duties.
+    async fn ask(&self, kept: &mut BTreeMap<String, Kept>, ask_at: &mut BTreeMap<String, Instant>) {
+        let now = Instant::now();
+        let wanted = self
+            .names
+            .iter()
+            .find(|name| !kept.contains_key(*name) && ask_at.get(*name).is_none_or(|at| *at <= now));
+        let Some(name) = wanted else { return };
+        match self.lease.acquire(name, self.ttl).await {
+            Ok(Some(grant)) => {
+                let (renew_at, lost_at) = self.times(now);
+                kept.insert(name.clone(), Kept { grant, ready_at: None, renew_at, lost_at });
+            }
+            answer => {
+                if let Err(error) = answer {
+                    tracing::debug!(%error, name, "a lease could not be asked for");
+                }
+                ask_at.insert(name.clone(), now + self.ttl.to_duration() / 4);
+            }
+        }
+    }
+
+    async fn catch_up(&self, kept: &mut BTreeMap<String, Kept>) {
+        let Some(fold) = &self.fold else { return };
+        for lease in kept.values_mut().filter(|lease| lease.ready_at.is_none()) {
+            match fold.log.head().await {
+                Ok(head) => lease.ready_at = Some(head),
+                Err(error) => tracing::debug!(%error, "the head of the log is not known yet"),
+            }
+        }
+    }
+
+    fn is_ready(&self, lease: &Kept) -> bool {
+        let Some(fold) = &self.fold else { return true };
+        lease.ready_at.is_some_and(|at| at <= fold.model.position())
+    }
+
+    /// When a lease granted or renewed at `asked` is renewed again, and when it is lost without that.
+    fn times(&self, asked: Instant) -> (Instant, Instant) {
+        let ttl = self.ttl.to_duration();
+        (asked + ttl / 3, asked + ttl)
+    }
+}
