@@ -276,10 +276,12 @@ impl Order {
     /// When it expires or expired: its last quote's end (or what a reorg made of that), before any quote its
     /// limit as a new order.
     pub fn expire_at(&self) -> Timestamp {
-        match self.quotes.iter().map(QuoteState::expires_at).max() {
-            Some(end) => end,
-            None => self.created.created_at.plus(self.created.policy.new_order),
-        }
+        self.quotes.iter().map(QuoteState::expires_at).max().unwrap_or_else(|| self.new_order_limit())
+    }
+
+    /// Until when a new order waits for a checkout.
+    pub fn new_order_limit(&self) -> Timestamp {
+        self.created.created_at.plus(self.created.policy.new_order)
     }
 
     /// Confirmations that make it complete, by its latest quote.

@@ -172,7 +172,10 @@ impl Order {
                 .collect(),
             created_at: self.created_at(),
             updated_at: shown.at,
-            expire_at: latest.map_or_else(|| self.expire_at(), crate::QuoteState::expires_at),
+            expire_at: quotes
+                .map(crate::QuoteState::expires_at)
+                .max()
+                .unwrap_or_else(|| self.new_order_limit()),
         }
     }
 

@@ -107,8 +107,7 @@ impl Order {
 
     /// Whether an order whose time has run out may be checked out again.
     fn may_reopen(&self, now: Timestamp) -> bool {
-        let limit = self.created.created_at.plus(self.created.policy.new_order);
-        self.policy().reopen && self.received().is_empty() && now < limit
+        self.policy().reopen && self.received().is_empty() && now < self.new_order_limit()
     }
 
     /// Quotes the order: for the whole price, or for what is left of it after a partial payment.

@@ -1,0 +1,81 @@
+//! Orders, as operators see them.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tally_order::Order;
+use tally_ports::OrderFilter;
+use tally_types::{Face, MerchantId, OrderId};
+
+use super::broken;
+use crate::app::App;
+use crate::problem::Problem;
+
+/// How many orders one answer may list.
+const LIST_MAX: usize = 200;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    merchant: Option<MerchantId>,
+    #[serde(default)]
+    face: Option<Face>,
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    before: Option<OrderId>,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AcceptBody {
+    #[serde(default)]
+    by: Option<String>,
+}
+
+fn view(order: &Order) -> Value {
+    json!(order.public(order.version()))
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Value>, Problem> {
+    let limit = wanted.limit.unwrap_or(50).min(LIST_MAX);
+    if let Some(status) = &wanted.status {
+        status.parse::<tally_order::Status>().map_err(|error| Problem::field("status", error))?;
+    }
+    let filter = OrderFilter {
+        merchant: wanted.merchant,
+        face: wanted.face,
+        status: wanted.status,
+        before: wanted.before,
+    };
+    let orders = app.model.orders(&filter, limit).await.map_err(broken)?;
+    let next = (orders.len() == limit).then(|| orders.last().map(|order| order.id().clone())).flatten();
+    Ok(Json(json!({ "orders": orders.iter().map(view).collect::<Vec<_>>(), "next_before": next })))
+}
+
+pub(super) async fn show(State(app): State<App>, Path(id): Path<OrderId>) -> Result<Json<Value>, Problem> {
+    Ok(Json(view(&app.order_by_id(&id).await?)))
+}
+
+pub(super) async fn cancel(State(app): State<App>, Path(id): Path<OrderId>) -> Result<Json<Value>, Problem> {
+    Ok(Json(view(&app.cancel_order(&id).await?)))
+}
+
+pub(super) async fn accept(
+    State(app): State<App>,
+    Path(id): Path<OrderId>,
+    body: Option<Json<AcceptBody>>,
+) -> Result<Json<Value>, Problem> {
+    let by = body.and_then(|Json(body)| body.by).unwrap_or_else(|| "operator".to_owned());
+    if by.is_empty() || by.len() > 100 {
+        return Err(Problem::field("by", "must have 1 to 100 characters"));
+    }
+    Ok(Json(view(&app.accept_order(&id, &by).await?)))
+}

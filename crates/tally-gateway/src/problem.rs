@@ -1,0 +1,101 @@
+//! Errors as the merchants' clients read them.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tally_ports::PortError;
+
+/// A refusal or failure, with its HTTP status, its documented reason and a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) retry_after_secs: Option<u64>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status, reason, message: message.into(), retry_after_secs: None }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
+    pub(crate) fn credentials_missing() -> Self {
+        let message = "merchant_id is missing: send it with every request";
+        Self::new(StatusCode::BAD_REQUEST, "CredentialsMissing", message)
+    }
+
+    /// Missing sign, unknown merchant and wrong sign say the same, so that none can be told from another.
+    pub(crate) fn bad_credentials() -> Self {
+        let message =
+            "merchant_id and sign do not fit: check the merchant id, the API key and how the sign is made";
+        Self::new(StatusCode::UNAUTHORIZED, "BadCredentials", message)
+    }
+
+    pub(crate) fn order_not_found() -> Self {
+        let message = "there is no such order of this merchant";
+        Self::new(StatusCode::NOT_FOUND, "OrderNotFound", message)
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "RecordNotFound", message)
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "OrderIsNotValid", message)
+    }
+
+    pub(crate) fn field(field: &str, fault: impl std::fmt::Display) -> Self {
+        Self::invalid(format!("{field}: {fault}"))
+    }
+
+    pub(crate) fn unavailable(
+        reason: &'static str,
+        message: impl Into<String>,
+        retry_after_secs: u64,
+    ) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, reason, message);
+        Self { retry_after_secs: Some(retry_after_secs), ..problem }
+    }
+
+    pub(crate) fn behind() -> Self {
+        Self::unavailable("ServiceUnavailable", "this instance is catching up: ask again in a second", 1)
+    }
+
+    pub(crate) fn internal() -> Self {
+        let message = "something went wrong here, and nothing was changed: ask again later";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", message)
+    }
+}
+
+impl From<PortError> for Problem {
+    fn from(error: PortError) -> Self {
+        tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "a port failed");
+        if error.is_transient() {
+            let message = "a part of the service cannot be reached: ask again in a moment";
+            Self::unavailable("ServiceUnavailable", message, 2)
+        } else {
+            Self::internal()
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({
+            "error": self.reason,
+            "reason": self.reason,
+            "message": self.message,
+            "msg": self.message,
+        });
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(secs) = self.retry_after_secs {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
+        }
+        response
+    }
+}

@@ -1,0 +1,253 @@
+//! Administration from the command line: over the admin API of a running instance, or, where none runs,
+//! over one made for the moment from the same configuration.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, bail};
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request, header};
+use serde_json::{Map, Value, json};
+use tower::ServiceExt;
+
+use crate::cli::{
+    AddressArgs, Command, Common, FaceArg, KeyCommand, Late, MerchantArgs, MerchantCommand, OrderCommand,
+    WalletCommand,
+};
+use crate::compose::Offline;
+use crate::config::Config;
+
+/// The largest answer that is read.
+const ANSWER_MAX: usize = 16 * 1024 * 1024;
+
+/// One call of the admin API.
+struct Call {
+    method: Method,
+    path: String,
+    body: Option<Value>,
+}
+
+impl Call {
+    fn get(path: String) -> Self {
+        Self { method: Method::GET, path, body: None }
+    }
+
+    fn post(path: String, body: Value) -> Self {
+        Self { method: Method::POST, path, body: Some(body) }
+    }
+}
+
+/// Does an administrative command and prints its answer.
+pub(crate) async fn run(command: &Command, common: &Common) -> anyhow::Result<()> {
+    let Some(call) = call_for(command) else { bail!("this is not an administrative command") };
+    let config = Config::load(&common.config)?;
+    let answer = match remote(&config, &call).await? {
+        Some(answer) => answer,
+        None => local(&config, call).await?,
+    };
+    if common.json {
+        println!("{answer}");
+    } else {
+        print!("{}", readable(&answer));
+    }
+    Ok(())
+}
+
+/// What a command says to the admin API.
+fn call_for(command: &Command) -> Option<Call> {
+    Some(match command {
+        Command::Merchant(command) => merchant(command),
+        Command::Key(command) => key(command),
+        Command::Wallet(command) => wallet(command),
+        Command::Order(command) => order(command),
+        _ => return None,
+    })
+}
+
+fn merchant(command: &MerchantCommand) -> Call {
+    match command {
+        MerchantCommand::Create(args) => Call::post("/v1/admin/merchants".into(), settings(args)),
+        MerchantCommand::List => Call::get("/v1/admin/merchants".into()),
+        MerchantCommand::Show { merchant } => Call::get(format!("/v1/admin/merchants/{merchant}")),
+        MerchantCommand::Set { merchant, settings: args } => Call {
+            method: Method::PATCH,
+            path: format!("/v1/admin/merchants/{merchant}"),
+            body: Some(settings(args)),
+        },
+    }
+}
+
+fn settings(args: &MerchantArgs) -> Value {
+    let late = args.late.map(|late| match late {
+        Late::Hold => "hold",
+        Late::Accept => "accept",
+        Late::Reprice => "reprice",
+    });
+    let all = json!({
+        "name": args.name,
+        "quote_secs": args.quote.map(|span| span.secs()),
+        "new_order_secs": args.new_order.map(|span| span.secs()),
+        "tolerance_percent": args.tolerance_percent,
+        "tolerance_absolute": args.tolerance_absolute,
+        "spread_percent": args.spread_percent,
+        "late": late,
+        "reopen": args.reopen,
+        "require_hmac": args.require_hmac,
+    });
+    let given = all.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    Value::Object(given.map(|(key, value)| (key.clone(), value.clone())).collect::<Map<_, _>>())
+}
+
+fn key(command: &KeyCommand) -> Call {
+    match command {
+        KeyCommand::Create { merchant, face } => {
+            let face = match face {
+                FaceArg::Deepay => "deepay",
+                FaceArg::Payscrypt => "payscrypt",
+            };
+            Call::post(format!("/v1/admin/merchants/{merchant}/keys"), json!({ "face": face }))
+        }
+        KeyCommand::List { merchant } => Call::get(format!("/v1/admin/merchants/{merchant}/keys")),
+        KeyCommand::Revoke { merchant, key } => Call {
+            method: Method::DELETE,
+            path: format!("/v1/admin/merchants/{merchant}/keys/{key}"),
+            body: None,
+        },
+    }
+}
+
+fn wallet(command: &WalletCommand) -> Call {
+    match command {
+        WalletCommand::Add { merchant, chain, kind, start_index, public_key } => Call::post(
+            format!("/v1/admin/merchants/{merchant}/wallets"),
+            json!({ "chain": chain, "type": kind, "start_index": start_index, "public_key": public_key }),
+        ),
+        WalletCommand::List { merchant } => Call::get(format!("/v1/admin/merchants/{merchant}/wallets")),
+        WalletCommand::Addresses(AddressArgs { merchant, wallet, from, count }) => Call::get(format!(
+            "/v1/admin/merchants/{merchant}/wallets/{wallet}/addresses?from={from}&count={count}"
+        )),
+        WalletCommand::Export { merchant, wallet } => {
+            Call::get(format!("/v1/admin/merchants/{merchant}/wallets/{wallet}/addresses?count=0"))
+        }
+    }
+}
+
+fn order(command: &OrderCommand) -> Call {
+    match command {
+        OrderCommand::List { merchant, status, before, limit } => {
+            let mut path = format!("/v1/admin/orders?limit={limit}");
+            if let Some(merchant) = merchant {
+                let _ = write!(path, "&merchant={merchant}");
+            }
+            if let Some(status) = status {
+                let _ = write!(path, "&status={status}");
+            }
+            if let Some(before) = before {
+                let _ = write!(path, "&before={before}");
+            }
+            Call::get(path)
+        }
+        OrderCommand::Show { order } => Call::get(format!("/v1/admin/orders/{order}")),
+        OrderCommand::Accept { order, by } => {
+            Call::post(format!("/v1/admin/orders/{order}/accept"), json!({ "by": by }))
+        }
+        OrderCommand::Cancel { order } => Call::post(format!("/v1/admin/orders/{order}/cancel"), json!({})),
+    }
+}
+
+/// Over the network; `None` where nothing listens.
+async fn remote(config: &Config, call: &Call) -> anyhow::Result<Option<Value>> {
+    let Some(token) = &config.admin.token else { return Ok(None) };
+    let token = token.resolve("admin.token")?;
+    let url = format!("http://{}{}", config.admin.listen, call.path);
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let mut request = client.request(call.method.clone(), url).bearer_auth(token);
+    if let Some(body) = &call.body {
+        request = request.json(body);
+    }
+    match request.send().await {
+        Ok(response) => {
+            let status = response.status();
+            let body: Value = response.json().await.context("the instance's answer is not JSON")?;
+            checked(status.is_success(), body).map(Some)
+        }
+        Err(error) if error.is_connect() => Ok(None),
+        Err(error) => Err(error).context("the running instance could not be asked"),
+    }
+}
+
+/// Over an instance made for the moment: the same routes, without a listener.
+async fn local(config: &Config, call: Call) -> anyhow::Result<Value> {
+    let offline = Offline::open(config).await?;
+    let mut request = Request::builder()
+        .method(call.method)
+        .uri(call.path)
+        .header(header::AUTHORIZATION, format!("Bearer {}", offline.token));
+    let body = match &call.body {
+        Some(body) => {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+            Body::from(body.to_string())
+        }
+        None => Body::empty(),
+    };
+    let response = offline.admin.clone().oneshot(request.body(body)?).await?;
+    let status = response.status();
+    let bytes = to_bytes(response.into_body(), ANSWER_MAX).await?;
+    offline.close().await;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let body = serde_json::from_slice(&bytes).unwrap_or(Value::String(text));
+    checked(status.is_success(), body)
+}
+
+fn checked(success: bool, body: Value) -> anyhow::Result<Value> {
+    if success {
+        return Ok(body);
+    }
+    let message = body.get("message").and_then(Value::as_str).map(str::to_owned);
+    bail!("{}", message.unwrap_or_else(|| body.to_string()))
+}
+
+/// An answer for people: `key: value` lines, lists indented.
+fn readable(value: &Value) -> String {
+    let mut out = String::new();
+    write_lines(&mut out, value, 0);
+    out
+}
+
+fn write_lines(out: &mut String, value: &Value, depth: usize) {
+    let indent = "  ".repeat(depth);
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members.iter().filter(|(_, value)| !value.is_null()) {
+                match value {
+                    Value::Object(_) | Value::Array(_) => {
+                        let _ = writeln!(out, "{indent}{key}:");
+                        write_lines(out, value, depth + 1);
+                    }
+                    _ => {
+                        let _ = writeln!(out, "{indent}{key}: {}", plain(value));
+                    }
+                }
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                if item.is_object() {
+                    let _ = writeln!(out, "{indent}-");
+                    write_lines(out, item, depth + 1);
+                } else {
+                    let _ = writeln!(out, "{indent}{}", plain(item));
+                }
+            }
+        }
+        _ => {
+            let _ = writeln!(out, "{indent}{}", plain(value));
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,174 @@
+//! The composition root: adapters made from the configuration, and the services that stand on them.
+//!
+//! Not here: what any of them does.
+
+mod chains;
+mod logs;
+mod offline;
+mod services;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use tally_account::PolicyDefaults;
+use tally_gateway::ChainInfo;
+use tally_ports::{BlockSource, Clock, Entropy, EventLog, Lease, PriceFeed, Publisher};
+use tally_pricing::RateRules;
+use tally_sign::MasterKey;
+use tally_types::ChainId;
+
+use crate::clock::SystemEntropy;
+use crate::config::{Config, ConfigError};
+
+pub(crate) use chains::Chain;
+pub(crate) use logs::Logs;
+pub(crate) use offline::Offline;
+pub(crate) use services::{Listeners, Roles, Services};
+
+/// What every service is made from.
+pub(crate) struct Parts {
+    pub(crate) logs: Logs,
+    pub(crate) chains: Vec<Chain>,
+    pub(crate) feeds: Vec<Arc<dyn PriceFeed>>,
+    pub(crate) rate_rules: RateRules,
+    pub(crate) rate_poll: tally_types::Span,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) master: MasterKey,
+    pub(crate) admin_token: Option<String>,
+    pub(crate) public_url: String,
+    pub(crate) policy: PolicyDefaults,
+    pub(crate) allow_private: bool,
+    pub(crate) sandbox: bool,
+    pub(crate) data_dir: PathBuf,
+}
+
+impl Parts {
+    /// Everything the configuration names. No node and no venue is asked yet; the log is opened.
+    pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let master = config.secrets.master.resolve("secrets.master")?;
+        let master = MasterKey::parse(&master).map_err(|fault| ConfigError::new("secrets.master", fault))?;
+        let token = config.admin.token.as_ref().map(|token| token.resolve("admin.token")).transpose()?;
+        let chains = config.chain.iter().map(Chain::open).collect::<Result<Vec<_>, _>>()?;
+        let feeds = feeds(config)?;
+        writable(&config.data_dir)?;
+        let logs = Logs::open(config, clock.clone()).await?;
+        Ok(Self {
+            logs,
+            chains,
+            feeds,
+            rate_rules: rate_rules(config),
+            rate_poll: config.rates.poll,
+            clock,
+            entropy: Arc::new(SystemEntropy),
+            master,
+            admin_token: token,
+            public_url: config.public_url.as_str().trim_end_matches('/').to_owned(),
+            policy: policy(config),
+            allow_private: config.delivery.allow_private,
+            sandbox: false,
+            data_dir: config.data_dir.clone(),
+        })
+    }
+
+    /// The chains as the faces offer them.
+    pub(crate) fn directory(&self) -> Vec<ChainInfo> {
+        self.chains.iter().map(|chain| chain.info.clone()).collect()
+    }
+
+    /// The chain of that id.
+    pub(crate) fn chain(&self, id: &ChainId) -> anyhow::Result<&Chain> {
+        self.chains.iter().find(|chain| chain.info.id == *id).with_context(|| format!("no chain {id}"))
+    }
+
+    /// The main log.
+    pub(crate) fn log(&self) -> Arc<dyn EventLog> {
+        self.logs.main.clone()
+    }
+
+    /// Leases on the log's own ground.
+    pub(crate) fn lease(&self) -> Arc<dyn Lease> {
+        self.logs.lease.clone()
+    }
+
+    /// Where the public subjects are published, if anywhere.
+    pub(crate) fn publisher(&self) -> Option<Arc<dyn Publisher>> {
+        self.logs.publisher.clone()
+    }
+}
+
+/// Reads everything the configuration says, and opens nothing.
+pub(crate) fn prove(config: &Config) -> anyhow::Result<()> {
+    let master = config.secrets.master.resolve("secrets.master")?;
+    MasterKey::parse(&master).map_err(|fault| ConfigError::new("secrets.master", fault))?;
+    if let Some(token) = &config.admin.token {
+        token.resolve("admin.token")?;
+    }
+    for chain in &config.chain {
+        Chain::open(chain)?;
+    }
+    feeds(config)?;
+    writable(&config.data_dir)?;
+    Ok(())
+}
+
+/// Makes the folder, and proves that files can be made in it.
+fn writable(dir: &Path) -> Result<(), ConfigError> {
+    let fault = |error: std::io::Error| {
+        ConfigError::new("data_dir", format!("{} cannot be written: {error}", dir.display()))
+    };
+    std::fs::create_dir_all(dir).map_err(fault)?;
+    let probe = dir.join(format!(".probe-{}", std::process::id()));
+    std::fs::write(&probe, b"").map_err(fault)?;
+    std::fs::remove_file(&probe).map_err(fault)
+}
+
+fn feeds(config: &Config) -> anyhow::Result<Vec<Arc<dyn PriceFeed>>> {
+    let registry = tally_feeds::Feeds::new()?;
+    let mut feeds = Vec::new();
+    if config.rates.feed.is_empty() {
+        for venue in tally_feeds::Feeds::default_venues() {
+            feeds.push(registry.open(venue, None, None)?);
+        }
+    }
+    for feed in &config.rates.feed {
+        let key = feed.key.as_ref().map(|key| key.resolve("rates.feed.key")).transpose()?;
+        let url = feed.url.as_ref().map(|url| url.as_str().trim_end_matches('/'));
+        let opened = registry.open(&feed.venue, url, key.as_deref());
+        feeds.push(opened.map_err(|fault| ConfigError::new("rates.feed", fault))?);
+    }
+    Ok(feeds)
+}
+
+fn rate_rules(config: &Config) -> RateRules {
+    RateRules { allow_single_source: config.rates.allow_single_source, ..RateRules::default() }
+}
+
+fn policy(config: &Config) -> PolicyDefaults {
+    PolicyDefaults {
+        quote: config.orders.quote,
+        new_order: config.orders.new_order,
+        first_confirmation: config.orders.first_confirmation,
+        late: config.orders.late,
+        reopen: config.orders.reopen,
+    }
+}
+
+/// Asks each chain's node whether it is the right one: a node of another network stops the start, one that
+/// cannot be reached does not.
+pub(crate) async fn check_nodes<'a>(chains: impl IntoIterator<Item = &'a Chain>) -> Result<(), ConfigError> {
+    let checks = chains.into_iter().map(|chain| async {
+        let source: &dyn BlockSource = &*chain.source;
+        match source.check().await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(chain = %chain.info.id, %error, "the node does not answer yet");
+                Ok(())
+            }
+            Err(error) => Err(ConfigError::new(&format!("chain {}", chain.info.id), error)),
+        }
+    });
+    futures::future::try_join_all(checks).await?;
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! The logs: embedded or on NATS, with the leases and the public subjects that go with them.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tally_log::LogName;
+use tally_log::embedded::Embedded;
+use tally_log::nats::{Nats, NatsSettings};
+use tally_ports::{Clock, EventLog, Lease, PortError, Publisher};
+
+use crate::config::{Config, ConfigError, LogConfig, LogKind, PublishConfig};
+
+/// What sled may cache of the embedded log.
+const LOG_CACHE: u64 = 128 * 1024 * 1024;
+
+/// How we are named on a NATS server.
+const CLIENT_NAME: &str = "tallystick";
+
+/// The logs of an installation.
+pub(crate) struct Logs {
+    /// Every fact that a fold reads.
+    pub(crate) main: Arc<dyn EventLog>,
+    /// The rates as they were published.
+    pub(crate) rates: Arc<dyn EventLog>,
+    /// Leases.
+    pub(crate) lease: Arc<dyn Lease>,
+    /// Where the public subjects go.
+    pub(crate) publisher: Option<Arc<dyn Publisher>>,
+}
+
+impl Logs {
+    pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        match config.log.kind {
+            LogKind::Embedded => Self::embedded(config, clock).await,
+            LogKind::Nats => Self::nats(&config.log).await,
+        }
+    }
+
+    async fn embedded(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let publisher: Option<Arc<dyn Publisher>> = match publish_settings(&config.publish)? {
+            Some(settings) => {
+                let nats = connect("publish.nats", settings).await?;
+                Some(Arc::new(nats.publisher().await.map_err(|error| refused("publish.nats", error))?))
+            }
+            None => None,
+        };
+        let dir = config.data_dir.join("log");
+        let embedded = tokio::task::spawn_blocking(move || Embedded::open(&dir, LOG_CACHE)).await??;
+        Ok(Self {
+            main: Arc::new(embedded.log(LogName::Main)),
+            rates: Arc::new(embedded.log(LogName::Rates)),
+            lease: Arc::new(embedded.lease(clock)),
+            publisher,
+        })
+    }
+
+    async fn nats(config: &LogConfig) -> anyhow::Result<Self> {
+        let nats = connect("log.url", log_settings(config)?).await?;
+        let fault = |error| refused("log.url", error);
+        Ok(Self {
+            main: Arc::new(nats.log(LogName::Main).await.map_err(fault)?),
+            rates: Arc::new(nats.log(LogName::Rates).await.map_err(fault)?),
+            lease: Arc::new(nats.lease().await.map_err(fault)?),
+            publisher: Some(Arc::new(nats.publisher().await.map_err(fault)?)),
+        })
+    }
+}
+
+async fn connect(key: &str, settings: NatsSettings) -> anyhow::Result<Nats> {
+    Nats::connect(settings).await.map_err(|error| refused(key, error))
+}
+
+/// What a person must change is a fault of the configuration; what may pass is not.
+fn refused(key: &str, error: PortError) -> anyhow::Error {
+    if error.is_transient() {
+        anyhow::Error::from(error).context(format!("{key}: NATS cannot be used"))
+    } else {
+        ConfigError::new(key, error).into()
+    }
+}
+
+fn log_settings(config: &LogConfig) -> anyhow::Result<NatsSettings> {
+    let credentials =
+        config.credentials.as_ref().map(|secret| secret.resolve("log.credentials")).transpose()?;
+    let tls_client = match (&config.tls.cert, &config.tls.key) {
+        (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
+        (None, None) => None,
+        _ => return Err(ConfigError::new("log.tls", "cert and key go together").into()),
+    };
+    Ok(NatsSettings {
+        urls: config.url.clone(),
+        credentials,
+        tls_ca: config.tls.ca.clone(),
+        tls_client,
+        tls_required: config.tls.required,
+        replicas: config.replicas.unwrap_or(1),
+        monitors: config.monitor.iter().map(|url| url.trim_end_matches('/').to_owned()).collect(),
+        client_name: CLIENT_NAME.to_owned(),
+    })
+}
+
+fn publish_settings(config: &PublishConfig) -> anyhow::Result<Option<NatsSettings>> {
+    let Some(url) = &config.nats else { return Ok(None) };
+    let secret = config.credentials.as_ref();
+    let credentials = secret.map(|secret| secret.resolve("publish.credentials")).transpose();
+    Ok(Some(NatsSettings {
+        urls: vec![url.clone()],
+        credentials: credentials.context("the credentials of the public subjects")?,
+        tls_ca: None,
+        tls_client: None,
+        tls_required: false,
+        replicas: config.replicas.unwrap_or(1),
+        monitors: Vec::new(),
+        client_name: CLIENT_NAME.to_owned(),
+    }))
+}

@@ -1,0 +1,351 @@
+//! The services as tasks, in one process or apart: the same code paths either way.
+
+use std::sync::Arc;
+
+use tally_courier::{CourierOptions, HttpCourier};
+use tally_events::Price;
+use tally_gateway::{App, Gateway};
+use tally_notifier::{Announcer, AnnouncerPorts, Deliverer, DelivererOptions, DelivererPorts, RateAnnouncer};
+use tally_order::{Order, QuoteState};
+use tally_ports::{Clock, ReadModel};
+use tally_pricing::RateTable;
+use tally_projector::{Duties, DutyOptions, Model, Options, Projector, Reprice};
+use tally_rates::{PollNow, RateService, RateSettings};
+use tally_store::SledStore;
+use tally_types::{BaseUnits, ChainId};
+use tally_watcher::{Watcher, WatcherConfig, WatcherHandle, WatcherPorts};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Chain, Parts};
+
+/// What sled may cache of a read model, and of a watch set.
+const MODEL_CACHE: u64 = 128 * 1024 * 1024;
+const WATCH_CACHE: u64 = 64 * 1024 * 1024;
+
+/// What this process is to do.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Roles {
+    /// The chains it watches.
+    pub(crate) watch: Vec<ChainId>,
+    /// Whether it has the projector's duties.
+    pub(crate) project: bool,
+    /// Whether it polls venues.
+    pub(crate) rate: bool,
+    /// Whether it answers requests.
+    pub(crate) api: bool,
+    /// Whether it delivers and publishes.
+    pub(crate) notify: bool,
+}
+
+impl Roles {
+    /// A folder name of its own for the read model, so that processes apart can share `data_dir`.
+    fn model_dir(&self) -> &'static str {
+        match (self.project, self.api, self.notify) {
+            (true, false, false) => "model-project",
+            (false, true, false) => "model-api",
+            (false, false, true) => "model-notify",
+            _ => "model",
+        }
+    }
+
+    fn needs_model(&self) -> bool {
+        self.project || self.api || self.notify
+    }
+
+    fn needs_rates(&self) -> bool {
+        self.project || self.api || self.notify
+    }
+}
+
+/// The listeners of the faces.
+pub(crate) struct Listeners {
+    pub(crate) public: TcpListener,
+    pub(crate) admin: TcpListener,
+    /// Routes beside the faces' own, on the public listener: the sandbox's.
+    pub(crate) beside: axum::Router,
+}
+
+/// Running services. The first to end ends them all.
+pub(crate) struct Services {
+    tasks: JoinSet<anyhow::Result<&'static str>>,
+    stop: CancellationToken,
+    /// The watchers, to ask for reports.
+    pub(crate) watchers: Vec<WatcherHandle>,
+    /// The rate service, to ask for a poll; where this process has it.
+    pub(crate) poll: Option<PollNow>,
+    /// The read model, where this process has one.
+    pub(crate) model: Option<Arc<Model>>,
+    /// The rates as published, where this process follows them.
+    pub(crate) rates: Option<watch::Receiver<Arc<RateTable>>>,
+    /// The faces, where this process has them.
+    pub(crate) app: Option<App>,
+}
+
+impl Services {
+    /// Starts what `roles` says. `listeners` are needed for the api.
+    pub(crate) async fn start(
+        parts: &Parts,
+        roles: &Roles,
+        listeners: Option<Listeners>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let mut services = Self {
+            tasks: JoinSet::new(),
+            stop,
+            watchers: Vec::new(),
+            poll: None,
+            model: None,
+            rates: None,
+            app: None,
+        };
+        if roles.needs_rates() {
+            services.rates = Some(tally_rates::follow(parts.logs.rates.clone(), parts.rate_rules.clone()));
+        }
+        if roles.rate {
+            services.start_rates(parts);
+        }
+        if roles.needs_model() {
+            services.start_projector(parts, roles).await?;
+        }
+        for chain in &roles.watch {
+            services.start_watcher(parts, parts.chain(chain)?)?;
+        }
+        if roles.project {
+            services.start_duties(parts)?;
+        }
+        if roles.notify {
+            services.start_notifier(parts)?;
+        }
+        if let Some(listeners) = listeners {
+            services.start_faces(parts, listeners)?;
+        }
+        Ok(services)
+    }
+
+    /// Runs until told to stop or until a service ends, then stops the rest in order.
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        let ended = tokio::select! {
+            // A service that ends because it was told to has not ended by itself.
+            biased;
+            () = self.stop.cancelled() => Ok(()),
+            ended = self.tasks.join_next() => first_end(ended),
+        };
+        self.stop().await;
+        ended
+    }
+
+    /// Stops everything and waits for it.
+    pub(crate) async fn stop(&mut self) {
+        self.stop.cancel();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(std::time::Duration::from_secs(20), all).await.is_err() {
+            tracing::warn!("a service did not stop in 20 s and is left behind");
+            self.tasks.abort_all();
+        }
+    }
+
+    fn start_rates(&mut self, parts: &Parts) {
+        let settings = RateSettings { poll: parts.rate_poll, rules: parts.rate_rules.clone() };
+        let (service, poll) = RateService::new(
+            parts.feeds.clone(),
+            parts.logs.rates.clone(),
+            parts.lease(),
+            parts.clock.clone(),
+            settings,
+        );
+        self.poll = Some(poll);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            service.run(stop.cancelled_owned()).await;
+            Ok("rate")
+        });
+    }
+
+    async fn start_projector(&mut self, parts: &Parts, roles: &Roles) -> anyhow::Result<()> {
+        let dir = parts.data_dir.join(roles.model_dir());
+        let store = open_model_store(dir).await?;
+        let projector = Projector::open(parts.log(), store, Options::default()).await?;
+        let model = projector.model();
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => Ok("projector"),
+                failed = projector.run() => match failed {
+                    Ok(never) => match never {},
+                    Err(error) => Err(anyhow::Error::from(error).context("the projector cannot go on")),
+                },
+            }
+        });
+        self.model = Some(model);
+        Ok(())
+    }
+
+    fn start_watcher(&mut self, parts: &Parts, chain: &Chain) -> anyhow::Result<()> {
+        let mut seed = [0; 8];
+        parts.entropy.fill(&mut seed);
+        let mut config = WatcherConfig::new(chain.info.id.clone(), u64::from_le_bytes(seed));
+        config.start = chain.start;
+        let dir = parts.data_dir.join(format!("watch-{}", chain.info.id));
+        let ports = WatcherPorts {
+            source: chain.source.clone(),
+            log: parts.log(),
+            lease: parts.lease(),
+            store: Arc::new(SledStore::open(&dir, WATCH_CACHE)?),
+            clock: parts.clock.clone(),
+        };
+        let watcher = Watcher::new(config, ports);
+        self.watchers.push(watcher.handle());
+        let stop = self.stop.clone();
+        let id = chain.info.id.clone();
+        self.tasks.spawn(async move {
+            let ended = watcher.run(stop).await;
+            ended.map_err(|error| {
+                anyhow::Error::from(error).context(format!("the watcher of {id} cannot go on"))
+            })?;
+            Ok("watch")
+        });
+        Ok(())
+    }
+
+    fn start_duties(&mut self, parts: &Parts) -> anyhow::Result<()> {
+        let (Some(model), Some(rates)) = (self.model.clone(), self.rates.clone()) else {
+            anyhow::bail!("duties need a read model and rates");
+        };
+        let reprice = Arc::new(TodaysRate { rates, clock: parts.clock.clone() });
+        let mut duties = Duties::new(
+            parts.log(),
+            parts.lease(),
+            parts.clock.clone(),
+            model,
+            Some(reprice),
+            DutyOptions::default(),
+        );
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => Ok("duties"),
+                never = duties.run() => match never {},
+            }
+        });
+        Ok(())
+    }
+
+    fn start_notifier(&mut self, parts: &Parts) -> anyhow::Result<()> {
+        let Some(model) = self.model.clone() else { anyhow::bail!("deliveries need a read model") };
+        let courier = HttpCourier::new(&CourierOptions {
+            allow_private: parts.allow_private,
+            ..CourierOptions::default()
+        })?;
+        let ports = DelivererPorts {
+            model: model.clone(),
+            log: parts.log(),
+            lease: parts.lease(),
+            courier: Arc::new(courier),
+            clock: parts.clock.clone(),
+        };
+        let deliverer = Deliverer::new(ports, parts.master.clone(), DelivererOptions::default());
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            deliverer.run(stop).await;
+            Ok("deliveries")
+        });
+        let Some(publisher) = parts.publisher() else { return Ok(()) };
+        let ports =
+            AnnouncerPorts { model, log: parts.log(), lease: parts.lease(), publisher: publisher.clone() };
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            Announcer::new(ports).run(stop).await;
+            Ok("announcer")
+        });
+        let rates = RateAnnouncer::new(parts.logs.rates.clone(), parts.lease(), publisher);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            rates.run(stop).await;
+            Ok("rate announcer")
+        });
+        Ok(())
+    }
+
+    fn start_faces(&mut self, parts: &Parts, listeners: Listeners) -> anyhow::Result<()> {
+        let (Some(model), Some(rates)) = (self.model.clone(), self.rates.clone()) else {
+            anyhow::bail!("the api needs a read model and rates");
+        };
+        let app = faces(parts, model, rates);
+        self.app = Some(app.clone());
+        let public = tally_gateway::public(app.clone()).merge(listeners.beside);
+        let admin = tally_gateway::admin(app);
+        for (listener, routes, name) in
+            [(listeners.public, public, "public api"), (listeners.admin, admin, "admin api")]
+        {
+            let stop = self.stop.clone();
+            self.tasks.spawn(async move {
+                axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await?;
+                Ok(name)
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The gateway over a read model.
+pub(super) fn faces(parts: &Parts, model: Arc<Model>, rates: watch::Receiver<Arc<RateTable>>) -> App {
+    Arc::new(Gateway {
+        log: parts.log(),
+        model: model as Arc<dyn ReadModel>,
+        rates,
+        clock: parts.clock.clone(),
+        entropy: parts.entropy.clone(),
+        chains: parts.directory(),
+        public_url: parts.public_url.clone(),
+        master: parts.master.clone(),
+        policy: parts.policy.clone(),
+        admin_token: parts.admin_token.clone(),
+        sandbox: parts.sandbox,
+    })
+}
+
+/// Opens a read model's store; a damaged one is set aside, since the log holds all that was in it.
+pub(super) async fn open_model_store(dir: std::path::PathBuf) -> anyhow::Result<Arc<SledStore>> {
+    let store = tokio::task::spawn_blocking(move || SledStore::open(&dir, MODEL_CACHE)).await??;
+    Ok(Arc::new(store))
+}
+
+fn first_end(
+    ended: Option<Result<anyhow::Result<&'static str>, tokio::task::JoinError>>,
+) -> anyhow::Result<()> {
+    match ended {
+        Some(Ok(Ok(name))) => anyhow::bail!("the service {name:?} ended by itself"),
+        Some(Ok(Err(error))) => Err(error),
+        Some(Err(error)) => Err(anyhow::Error::from(error).context("a service broke down")),
+        None => Ok(()),
+    }
+}
+
+/// What an order costs at the published rate of the moment.
+struct TodaysRate {
+    rates: watch::Receiver<Arc<RateTable>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Reprice for TodaysRate {
+    fn full_price(&self, order: &Order, quote: &QuoteState) -> Option<BaseUnits> {
+        let (price_currency, price) = match order.price() {
+            Price::In { currency, amount } => (currency, *amount),
+            Price::Exactly { units, .. } => return Some(*units),
+        };
+        let terms = quote.terms();
+        let request = tally_pricing::QuoteRequest {
+            price,
+            price_currency,
+            pay_currency: &terms.currency,
+            spread_percent: terms.policy.spread_percent,
+            decimals: terms.decimals,
+            payable_unit: terms.payable_unit,
+        };
+        let table = self.rates.borrow().clone();
+        tally_pricing::quote(&request, &table, self.clock.now()).ok().map(|quoted| quoted.full)
+    }
+}

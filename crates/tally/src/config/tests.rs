@@ -1,0 +1,50 @@
+//! What a configuration may say, and how it is refused.
+
+use super::*;
+
+const GOOD: &str = r#"
+public_url = "http://127.0.0.1:8080"
+data_dir = "data"
+[secrets]
+master = "env:TALLY_MASTER_KEY"
+[[chain]]
+id = "ltc"
+kind = "bitcoin"
+coin = "ltc"
+network = "regtest"
+rpc = [{ url = "http://127.0.0.1:19443", user = "user", password = "env:LTC_PASSWORD" }]
+"#;
+
+#[test]
+fn the_shortest_useful_file_is_read() {
+    let config = Config::parse(GOOD).unwrap();
+    assert_eq!(config.http.listen.port(), 8080);
+    let counts = config.chain(&"ltc".parse().unwrap()).unwrap().counts(8).unwrap();
+    assert_eq!((counts.confirmed, counts.complete), (1, 6));
+    assert!(config.chain(&"btc".parse().unwrap()).is_err());
+}
+
+#[test]
+fn a_fault_is_one_line_that_names_the_key() {
+    for (name, from, to, expected) in [
+        ("unknown key", "data_dir", "data_dri", "data_dri"),
+        ("no number", "[secrets]", "[http]\nlisten = \"nowhere\"\n[secrets]", "http.listen"),
+        ("secret in the clear", "env:TALLY_MASTER_KEY", "0123456789abcdef", "secrets.master"),
+        ("chain id", "id = \"ltc\"", "id = \"LTC!\"", "chain"),
+        ("span", "[[chain]]", "[rates]\npoll = \"soon\"\n[[chain]]", "rates.poll"),
+        ("log without url", "[secrets]", "[log]\nkind = \"nats\"\n[secrets]", "log.url"),
+        ("counts", "network =", "confirmed = 7\ncomplete = 6\nnetwork =", "confirmed, complete"),
+    ] {
+        let error = Config::parse(&GOOD.replace(from, to)).unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains('\n'), "{name}: {error}");
+        assert!(!error.contains("0123456789abcdef"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn spans_are_whole_numbers_with_a_unit() {
+    assert_eq!(span::parse("20m"), Ok(Span::from_secs(1200)));
+    for bad in ["", "20", "m", "-1s", "1.5h", "0s", "99999999999999999d"] {
+        assert!(span::parse(bad).is_err(), "{bad}");
+    }
+}

@@ -1,0 +1,44 @@
+//! The binary: command line, configuration, and the one place where adapters meet services.
+
+mod admin_client;
+mod cli;
+mod clock;
+mod compose;
+mod config;
+mod dev;
+mod run;
+mod sign;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+use crate::config::ConfigError;
+
+/// Exit code for bad usage or configuration (EX_USAGE of sysexits.h).
+const BAD_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; everything else is bad usage.
+            let code = if error.use_stderr() { BAD_USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.downcast_ref::<ConfigError>().is_some() => {
+            eprintln!("tally: {error}");
+            ExitCode::from(BAD_USAGE)
+        }
+        Err(error) => {
+            eprintln!("tally: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

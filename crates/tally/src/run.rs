@@ -1,0 +1,100 @@
+//! Commands to what does them.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin_client;
+use crate::cli::{Cli, Command};
+use crate::clock::WallClock;
+use crate::compose::{self, Listeners, Parts, Roles, Services};
+use crate::config::Config;
+use crate::{dev, sign, telemetry};
+
+/// Runs one command to its end.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
+    if let Command::Sign(args) = &cli.command {
+        return sign::run(args, &cli.common);
+    }
+    telemetry::log();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match &cli.command {
+            Command::CheckConfig => {
+                let config = Config::load(&cli.common.config)?;
+                compose::prove(&config)?;
+                println!("{}", if cli.common.json { "{\"ok\":true}" } else { "the configuration is good" });
+                Ok(())
+            }
+            Command::Dev(args) => dev::run(args, &cli.common).await,
+            Command::Up
+            | Command::Watch { .. }
+            | Command::Project
+            | Command::Rate
+            | Command::Api
+            | Command::Notify => serve(&cli).await,
+            _ => admin_client::run(&cli.command, &cli.common).await,
+        }
+    })
+}
+
+/// The services a command asks for, until a signal ends them.
+async fn serve(cli: &Cli) -> anyhow::Result<()> {
+    let config = Config::load(&cli.common.config)?;
+    let roles = roles(&cli.command, &config)?;
+    let parts = Parts::open(&config, Arc::new(WallClock::default())).await?;
+    let watched = roles.watch.iter().map(|id| parts.chain(id)).collect::<anyhow::Result<Vec<_>>>()?;
+    compose::check_nodes(watched).await?;
+    let metrics = telemetry::metrics()?;
+    let listeners = if roles.api {
+        Some(Listeners {
+            public: telemetry::bind("http.listen", config.http.listen).await?,
+            admin: telemetry::bind("admin.listen", config.admin.listen).await?,
+            beside: axum::Router::new(),
+        })
+    } else {
+        None
+    };
+    let metrics_listener = telemetry::bind("metrics.listen", config.metrics.listen).await?;
+    let stop = CancellationToken::new();
+    tokio::spawn(telemetry::serve(metrics_listener, metrics, stop.clone()));
+    tokio::spawn(stop_on_signal(stop.clone()));
+    let services = Services::start(&parts, &roles, listeners, stop).await?;
+    tracing::info!(public_url = %parts.public_url, ?roles, "running");
+    services.run().await
+}
+
+fn roles(command: &Command, config: &Config) -> anyhow::Result<Roles> {
+    let none = Roles::default();
+    Ok(match command {
+        Command::Watch { chain } => {
+            config.chain(chain)?;
+            Roles { watch: vec![chain.clone()], ..none }
+        }
+        Command::Project => Roles { project: true, ..none },
+        Command::Rate => Roles { rate: true, ..none },
+        Command::Api => Roles { api: true, ..none },
+        Command::Notify => Roles { notify: true, ..none },
+        _ => Roles {
+            watch: config.chain.iter().map(|chain| chain.id.clone()).collect(),
+            project: true,
+            rate: true,
+            api: true,
+            notify: true,
+        },
+    })
+}
+
+/// Stops on Ctrl-C and on SIGTERM.
+pub(crate) async fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be listened to")?;
+    tokio::select! {
+        ended = tokio::signal::ctrl_c() => ended.context("Ctrl-C cannot be listened to")?,
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping");
+    stop.cancel();
+    Ok(())
+}
