@@ -84,6 +84,12 @@ impl WatchSet {
         self.contains(Item::script(script))
     }
 
+    /// Every script watched, in no order.
+    pub fn scripts(&self) -> impl Iterator<Item = Vec<u8>> {
+        let items = self.table.iter().filter_map(|id| self.store.get(*id));
+        items.filter(|item| item.kind() != Kind::OutPoint).map(Item::to_bytes)
+    }
+
     /// Number of scripts watched.
     #[must_use]
     pub fn script_count(&self) -> usize {

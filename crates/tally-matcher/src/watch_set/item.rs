@@ -83,6 +83,20 @@ impl<'a> Item<'a> {
     pub(crate) const fn payload(self) -> &'a [u8] {
         self.payload
     }
+
+    /// The whole script again, or the outpoint as it is serialised.
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let (before, after): (&[u8], &[u8]) = match self.kind {
+            Kind::P2pkh => (&[0x76, 0xa9, 0x14], &[0x88, 0xac]),
+            Kind::P2sh => (&[0xa9, 0x14], &[0x87]),
+            Kind::P2wpkh => (&[0x00, 0x14], &[]),
+            Kind::P2wsh => (&[0x00, 0x20], &[]),
+            Kind::P2tr => (&[0x51, 0x20], &[]),
+            Kind::P2sh32 => (&[0xaa, 0x20], &[0x87]),
+            Kind::Other | Kind::OutPoint => (&[], &[]),
+        };
+        [before, self.payload, after].concat()
+    }
 }
 
 /// The numbers that make keys unpredictable to who writes the scripts.

@@ -212,6 +212,7 @@ proptest! {
                 }
             }
         }
+        prop_assert_eq!(set.scripts().collect::<HashSet<_>>(), scripts.clone());
         prop_assert_eq!(set.script_count(), scripts.len());
         prop_assert_eq!(set.outpoint_count(), outpoints.len());
         for (shape, n) in (0..10).flat_map(|shape| (0..12).map(move |n| (shape, n))) {
