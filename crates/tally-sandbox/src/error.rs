@@ -19,6 +19,18 @@ pub enum SandboxError {
         /// What is wrong.
         why: String,
     },
+    /// The file that the sandbox is kept in cannot be read or written.
+    #[error("the sandbox cannot be kept in {}: {error}", path.display())]
+    Journal {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The file that the sandbox is kept in says something that cannot be done again.
+    #[error("{} was not made by this sandbox: remove the data folder and start again", _0.display())]
+    Replay(std::path::PathBuf),
     /// A port on loopback cannot be opened.
     #[error("cannot listen on 127.0.0.1")]
     Listen(#[source] std::io::Error),
@@ -107,7 +119,7 @@ impl SandboxError {
         match self {
             Self::DuplicateChain(_) => "duplicate_chain",
             Self::Token { .. } => "bad_token",
-            Self::Listen(_) | Self::Bootstrap(_) => "not_started",
+            Self::Listen(_) | Self::Bootstrap(_) | Self::Journal { .. } | Self::Replay(_) => "not_started",
             Self::UnknownChain { .. } => "unknown_chain",
             Self::UnknownAsset { .. } => "unknown_asset",
             Self::Mode { .. } => "unknown_mode",

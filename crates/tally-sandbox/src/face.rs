@@ -277,6 +277,8 @@ impl From<SandboxError> for Problem {
             | SandboxError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             SandboxError::DuplicateChain(_)
             | SandboxError::Token { .. }
+            | SandboxError::Journal { .. }
+            | SandboxError::Replay(_)
             | SandboxError::Listen(_)
             | SandboxError::Bootstrap(_)
             | SandboxError::NoNonce(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -12,6 +12,7 @@
 mod account;
 mod error;
 mod face;
+mod journal;
 mod node;
 mod rpc;
 mod sandbox;

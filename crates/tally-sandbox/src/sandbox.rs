@@ -3,19 +3,20 @@
 //! Not here: how a chain works (`utxo`, `account`), JSON-RPC, and the routes under `/sandbox` (`face`).
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bitcoin::ScriptBuf;
 use bitcoin::hashes::Hash as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tally_address::{AddressParams, parse_address};
 use tally_ports::Clock;
-use tally_types::{AmountError, BlockHash, BlockRef, Height, Timestamp, TxId};
+use tally_types::{AmountError, BlockHash, BlockRef, Height, Span, Timestamp, TxId};
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, spawn_blocking};
 
 use crate::account::{Hash, Payment, SimulatedAccountChain, Token};
 use crate::error::SandboxError;
+use crate::journal::{Entry, Journal};
 use crate::node::{FaultKind, Node};
 use crate::rpc;
 use crate::rpc::bitcoin::BitcoinMethods;
@@ -43,6 +44,7 @@ pub struct Sandbox(Arc<Inner>);
 struct Inner {
     chains: Vec<Running>,
     clock: Arc<dyn Clock>,
+    journal: Arc<Journal>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -59,7 +61,7 @@ enum Simulated {
 }
 
 /// A payment to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pay {
     /// The chain's id.
     pub chain: String,
@@ -102,17 +104,25 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError`] where the settings are wrong or a port cannot be opened.
     pub async fn start(settings: SandboxSettings) -> Result<Self, SandboxError> {
-        let now = settings.clock.now();
+        let (journal, kept) = match &settings.journal {
+            Some(path) => Journal::open(path)?,
+            None => (Journal::default(), Vec::new()),
+        };
+        let (seed, now, blocks) = match kept.first() {
+            Some(Entry::Begun { seed, at, blocks }) => (*seed, *at, *blocks),
+            _ => (settings.seed, settings.clock.now(), settings.initial_blocks),
+        };
         let mut building = Vec::new();
         for (place, chain) in settings.chains.iter().enumerate() {
             if settings.chains.iter().skip(place.saturating_add(1)).any(|other| other.id == chain.id) {
                 return Err(SandboxError::DuplicateChain(chain.id.to_string()));
             }
-            let (chain, seed, blocks) = (chain.clone(), settings.seed, settings.initial_blocks);
+            let chain = chain.clone();
             let id = chain.id.to_string();
             building.push((id, spawn_blocking(move || build(chain, seed, now, blocks))));
         }
-        let mut inner = Inner { chains: Vec::new(), clock: settings.clock, tasks: Vec::new() };
+        let journal = Arc::new(journal);
+        let mut inner = Inner { chains: Vec::new(), clock: settings.clock, journal, tasks: Vec::new() };
         for (id, task) in building {
             let (chain, simulated) = task.await.map_err(|_| SandboxError::Bootstrap(id))??;
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(SandboxError::Listen)?;
@@ -130,14 +140,40 @@ impl Sandbox {
             let rpc_url = format!("http://{address}");
             inner.chains.push(Running { settings: chain, rpc_url, simulated });
         }
-        if let Some(every) = settings.auto_mine {
-            for chain in &inner.chains {
-                let mining =
-                    mine_forever(chain.simulated.clone(), Arc::clone(&inner.clock), every.to_duration());
-                inner.tasks.push(tokio::spawn(mining).abort_handle());
-            }
+        if kept.is_empty() {
+            inner.journal.turn().done(&Entry::Begun { seed, at: now, blocks });
         }
-        Ok(Self(Arc::new(inner)))
+        let auto_mine = settings.auto_mine;
+        let sandbox = Self(Arc::new(inner));
+        let path = settings.journal.unwrap_or_default();
+        let replaying = sandbox.clone();
+        let replayed =
+            spawn_blocking(move || kept.iter().skip(1).try_for_each(|entry| replaying.again(entry)));
+        replayed.await.ok().and_then(Result::ok).ok_or(SandboxError::Replay(path))?;
+        sandbox.mine_by_itself(auto_mine);
+        Ok(sandbox)
+    }
+
+    /// Does again what was done before.
+    fn again(&self, entry: &Entry) -> Result<(), SandboxError> {
+        match entry {
+            Entry::Begun { .. } => Ok(()),
+            Entry::Paid(pay) => self.do_pay(pay).map(drop),
+            Entry::Mined { chain, at } => mine_one(&self.chain(chain)?.simulated, *at),
+            Entry::Reorged { chain, depth, drop, at } => {
+                self.do_reorg(chain, *depth, drop, *at).map(std::mem::drop)
+            }
+            Entry::Replaced { chain, txid } => self.do_replace(chain, txid).map(drop),
+        }
+    }
+
+    /// Mines on each chain each time so much time has passed, for as long as the sandbox lives.
+    fn mine_by_itself(&self, every: Option<Span>) {
+        let Some(every) = every else { return };
+        for chain in &self.0.chains {
+            let id = chain.settings.id.to_string();
+            tokio::spawn(mine_forever(Arc::downgrade(&self.0), id, every.to_duration()));
+        }
     }
 
     /// The nodes, in the order of the settings.
@@ -179,6 +215,13 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError`] that names what is wrong with the payment.
     pub fn pay(&self, pay: &Pay) -> Result<TxId, SandboxError> {
+        let mut turn = self.0.journal.turn();
+        let txid = self.do_pay(pay)?;
+        turn.done(&Entry::Paid(pay.clone()));
+        Ok(txid)
+    }
+
+    fn do_pay(&self, pay: &Pay) -> Result<TxId, SandboxError> {
         let mode = pay.mode.as_deref().unwrap_or("normal");
         match &self.chain(&pay.chain)?.simulated {
             Simulated::Utxo { node, params, rules } => {
@@ -215,7 +258,7 @@ impl Sandbox {
         let running = self.chain(chain)?;
         in_range(blocks)?;
         for _ in 0..blocks {
-            mine_one(&running.simulated, self.0.clock.now())?;
+            self.0.mine_one(running)?;
         }
         self.tip(chain)
     }
@@ -228,9 +271,22 @@ impl Sandbox {
     /// [`SandboxError`] where the chain is unknown, the depth out of range, or a transaction to drop is neither
     /// in these blocks nor in the mempool. Then nothing is changed.
     pub fn reorg(&self, chain: &str, depth: u64, drop: &[TxId]) -> Result<Reorg, SandboxError> {
+        let mut turn = self.0.journal.turn();
+        let at = self.0.clock.now();
+        let done = self.do_reorg(chain, depth, drop, at)?;
+        turn.done(&Entry::Reorged { chain: chain.to_owned(), depth, drop: drop.to_vec(), at });
+        Ok(done)
+    }
+
+    fn do_reorg(
+        &self,
+        chain: &str,
+        depth: u64,
+        drop: &[TxId],
+        now: Timestamp,
+    ) -> Result<Reorg, SandboxError> {
         let running = self.chain(chain)?;
         in_range(depth)?;
-        let now = self.0.clock.now();
         match &running.simulated {
             Simulated::Utxo { node, .. } => {
                 let drop: Vec<_> = drop.iter().map(internal).collect();
@@ -251,6 +307,13 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError`] where the chain or the transaction is unknown, or it cannot be replaced.
     pub fn replace(&self, chain: &str, txid: &TxId) -> Result<TxId, SandboxError> {
+        let mut turn = self.0.journal.turn();
+        let by = self.do_replace(chain, txid)?;
+        turn.done(&Entry::Replaced { chain: chain.to_owned(), txid: *txid });
+        Ok(by)
+    }
+
+    fn do_replace(&self, chain: &str, txid: &TxId) -> Result<TxId, SandboxError> {
         match &self.chain(chain)?.simulated {
             Simulated::Utxo { node, .. } => Ok(public(&node.change(|chain| chain.replace(&internal(txid)))?)),
             Simulated::Account { node, .. } => {
@@ -326,18 +389,30 @@ fn read_token(token: &TokenSettings, params: AddressParams) -> Result<Token, San
     Ok(Token { symbol: token.symbol.clone(), contract: address(&contract), decimals: token.decimals })
 }
 
-async fn mine_forever(chain: Simulated, clock: Arc<dyn Clock>, every: std::time::Duration) {
+async fn mine_forever(inner: Weak<Inner>, chain: String, every: std::time::Duration) {
     // An interval of nothing is none.
     let mut turns = tokio::time::interval(every.max(std::time::Duration::from_millis(1)));
     turns.tick().await;
     loop {
         turns.tick().await;
-        let (chain, now) = (chain.clone(), clock.now());
-        match spawn_blocking(move || mine_one(&chain, now)).await {
-            Ok(Ok(())) => {}
+        let Some(inner) = inner.upgrade() else { return };
+        let sandbox = Sandbox(inner);
+        let id = chain.clone();
+        match spawn_blocking(move || sandbox.mine(&id, 1)).await {
+            Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "a simulated chain stands still"),
             Err(_) => return,
         }
+    }
+}
+
+impl Inner {
+    fn mine_one(&self, running: &Running) -> Result<(), SandboxError> {
+        let mut turn = self.journal.turn();
+        let at = self.clock.now();
+        mine_one(&running.simulated, at)?;
+        turn.done(&Entry::Mined { chain: running.settings.id.to_string(), at });
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Not here: configuration files. The composition root decides what runs.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tally_ports::Clock;
@@ -24,6 +25,9 @@ pub struct SandboxSettings {
     pub initial_blocks: u32,
     /// Mines a block on each chain each time so much real time has passed; none: only when asked.
     pub auto_mine: Option<Span>,
+    /// A file to keep what is done to the chains in: the next start with it has the chains as they were, under
+    /// the seed and with the blocks of the first.
+    pub journal: Option<PathBuf>,
 }
 
 /// Blocks at the start, unless said otherwise: ten of them have coins that can be spent.
@@ -43,7 +47,7 @@ impl SandboxSettings {
             ChainSettings::new("bch".parse()?, ChainKind::Bitcoin(Coin::Bch)),
             ChainSettings::new("eth".parse()?, ChainKind::Ethereum { chain_id: 31_337, tokens: vec![usdt] }),
         ];
-        Ok(Self { chains, clock, seed, initial_blocks: INITIAL_BLOCKS, auto_mine: None })
+        Ok(Self { chains, clock, seed, initial_blocks: INITIAL_BLOCKS, auto_mine: None, journal: None })
     }
 }
 

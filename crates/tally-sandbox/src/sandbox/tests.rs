@@ -308,3 +308,47 @@ async fn a_payment_that_cannot_be_made_names_the_fault() {
         assert!(matches!(sandbox.reorg(id, 1, &[nobody]), Err(SandboxError::UnknownTransaction { .. })));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_that_is_kept_has_its_chains_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sandbox.jsonl");
+    let clock = clock();
+    let begin = async |seed: u64| {
+        let settings = SandboxSettings::four_chains(clock.clone(), seed).unwrap();
+        Sandbox::start(SandboxSettings { journal: Some(path.clone()), ..settings }).await
+    };
+    let chains = ["btc", "ltc", "bch", "eth"];
+    let tips = |sandbox: &Sandbox| chains.map(|chain| sandbox.tip(chain).unwrap());
+    let first = begin(7).await.unwrap();
+    for chain in chains {
+        let txid = first.pay(&pay(chain, "0.5")).unwrap();
+        clock.0.fetch_add(600_000, Ordering::SeqCst);
+        first.mine(chain, 3).unwrap();
+        first.reorg(chain, 2, &[]).unwrap();
+        assert!(first.pay(&pay(chain, "nonsense")).is_err());
+        first.reorg(chain, 4, &[txid]).unwrap();
+    }
+    let by = first.pay(&pay("btc", "0.25")).unwrap();
+    first.replace("btc", &by).unwrap();
+    first.mine("btc", 1).unwrap();
+    let kept = tips(&first);
+    drop(first);
+
+    // Another seed, another time, and a line that was cut off: the file decides.
+    clock.0.fetch_add(86_400_000, Ordering::SeqCst);
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text.push_str("{\"op\":\"mi");
+    std::fs::write(&path, text).unwrap();
+    let second = begin(8).await.unwrap();
+    assert_eq!(tips(&second), kept);
+    second.mine("ltc", 1).unwrap();
+    let kept = tips(&second);
+    drop(second);
+    assert_eq!(tips(&begin(9).await.unwrap()), kept);
+
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text.push_str("{\"op\":\"mined\",\"chain\":\"doge\",\"at\":\"2026-01-01T00:00:00Z\"}\n");
+    std::fs::write(&path, text).unwrap();
+    assert!(matches!(begin(7).await, Err(SandboxError::Replay(_))));
+}
