@@ -115,4 +115,6 @@ impl PriceFeed for HttpFeed {
 }
 
 #[cfg(test)]
+mod failures;
+#[cfg(test)]
 mod tests;

@@ -39,9 +39,14 @@ pub(crate) struct Http {
 impl Http {
     /// A client with the limits above.
     pub(crate) fn new() -> Result<Self, PortError> {
+        Self::within(TIMEOUT)
+    }
+
+    /// The same, where a call may take no longer than `timeout`.
+    pub(crate) fn within(timeout: Duration) -> Result<Self, PortError> {
         let client = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(timeout)
+            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .redirect(reqwest::redirect::Policy::limited(2))
             .user_agent(concat!("tallystick/", env!("CARGO_PKG_VERSION")))
             .build();

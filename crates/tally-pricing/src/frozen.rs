@@ -2,8 +2,6 @@
 //!
 //! A book that stands still in a market that stands still is none.
 
-use std::collections::BTreeMap;
-
 use rust_decimal::Decimal;
 use tally_types::{Currency, Span, Timestamp};
 
@@ -22,8 +20,8 @@ struct Still {
     price: TickPrice,
     quote: Currency,
     since: Timestamp,
-    /// The lowest and highest price of each other venue meanwhile.
-    others: BTreeMap<Venue, (Decimal, Decimal)>,
+    /// The lowest and highest price of each other venue meanwhile, at its place.
+    others: Vec<Option<(Decimal, Decimal)>>,
 }
 
 /// A venue's book in this poll, with its price in US dollars.
@@ -38,41 +36,68 @@ pub(crate) struct Seen<'a> {
 /// The memory of one asset.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stillness {
-    venues: BTreeMap<Venue, Still>,
+    /// Every venue that was ever seen. What is said of one stands at its place here.
+    venues: Vec<(Venue, Still)>,
 }
 
 impl Stillness {
     /// Takes in one poll; answers the venues that are frozen.
     pub(crate) fn observe(&mut self, poll: &[Seen<'_>], now: Timestamp) -> Vec<Venue> {
-        for seen in poll {
-            let fresh = || Still {
-                price: seen.price,
-                quote: seen.quote.clone(),
-                since: now,
-                others: BTreeMap::new(),
-            };
-            let still = self.venues.entry(seen.venue.clone()).or_insert_with(fresh);
+        let placed: Vec<_> = poll.iter().map(|seen| (self.place(seen, now), seen)).collect();
+        let mut frozen = Vec::new();
+        for (place, seen) in &placed {
+            let Some((venue, still)) = self.venues.get_mut(*place) else { continue };
             if still.price != seen.price || still.quote != *seen.quote {
-                *still = fresh();
+                still.begin(seen, now);
             }
-            for other in poll.iter().filter(|other| other.venue != seen.venue) {
-                let range = still.others.entry(other.venue.clone()).or_insert((other.usd, other.usd));
-                range.0 = range.0.min(other.usd);
-                range.1 = range.1.max(other.usd);
+            still.watch(placed.iter().filter(|(other, _)| other != place));
+            if still.is_frozen(now) {
+                frozen.push(venue.clone());
             }
         }
-        let frozen = |seen: &&Seen<'_>| self.venues.get(seen.venue).is_some_and(|still| still.frozen(now));
-        poll.iter().filter(frozen).map(|seen| seen.venue.clone()).collect()
+        frozen
+    }
+
+    /// Where a venue's memory is, made if need be.
+    fn place(&mut self, seen: &Seen<'_>, now: Timestamp) -> usize {
+        let known = self.venues.iter().position(|(venue, _)| venue == seen.venue);
+        known.unwrap_or_else(|| {
+            let (price, quote) = (seen.price, seen.quote.clone());
+            let still = Still { price, quote, since: now, others: Vec::new() };
+            self.venues.push((seen.venue.clone(), still));
+            self.venues.len() - 1
+        })
     }
 }
 
 impl Still {
-    fn frozen(&self, now: Timestamp) -> bool {
+    /// The book has moved: what the others did before does not matter.
+    fn begin(&mut self, seen: &Seen<'_>, now: Timestamp) {
+        self.price = seen.price;
+        self.quote.clone_from(seen.quote);
+        self.since = now;
+        self.others.clear();
+    }
+
+    /// Notes where the others are, each with its place.
+    fn watch<'a>(&mut self, others: impl Iterator<Item = &'a (usize, &'a Seen<'a>)>) {
+        for (place, other) in others {
+            if self.others.len() <= *place {
+                self.others.resize(*place + 1, None);
+            }
+            if let Some(range) = self.others.get_mut(*place) {
+                let (low, high) = range.unwrap_or((other.usd, other.usd));
+                *range = Some((low.min(other.usd), high.max(other.usd)));
+            }
+        }
+    }
+
+    fn is_frozen(&self, now: Timestamp) -> bool {
         let moved = |(low, high): &(Decimal, Decimal)| {
             let enough = low.checked_mul(MOVE_MIN);
             high.checked_sub(*low).zip(enough).is_some_and(|(moved, enough)| moved >= enough)
         };
         now.since(self.since) >= STILL_MIN
-            && self.others.values().filter(|range| moved(range)).count() >= MOVERS_MIN
+            && self.others.iter().flatten().filter(|range| moved(range)).count() >= MOVERS_MIN
     }
 }

@@ -10,6 +10,7 @@ mod ballot;
 mod consensus;
 mod fiat;
 mod frozen;
+mod history;
 mod number;
 mod quote;
 mod ratio;
@@ -19,10 +20,11 @@ mod table;
 mod tick;
 
 pub use aggregate::Aggregator;
+pub use history::{HISTORY_SPAN, HISTORY_STEP, PricePoint};
 pub use number::{NumberError, format_significant, parse_number};
 pub use quote::{QuoteError, QuoteRequest, Quoted, full_due, quote};
 pub use rules::{
-    AssetRule, FIAT_AGE_MAX, FIAT_AGE_WARNING, RATES_AGE_MAX, RETRY_AFTER, RateRules, TICK_AGE_MAX,
+    ALIASES, AssetRule, FIAT_AGE_MAX, FIAT_AGE_WARNING, RATES_AGE_MAX, RETRY_AFTER, RateRules, TICK_AGE_MAX,
     TICK_FRESH, VENUE_AHEAD_MAX, canonical,
 };
 pub use table::{RateAnswer, RateError, RateLeg, RateTable};

@@ -91,13 +91,11 @@ fn currencies(names: &[&str]) -> Vec<Currency> {
     names.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
+/// Other names that some currencies go by, each with the name it has here.
+pub const ALIASES: [(&str, &str); 4] = [("XBT", "BTC"), ("BCC", "BCH"), ("BCHABC", "BCH"), ("RMB", "CNY")];
+
 /// The name a currency goes by here: other names of the same one are replaced.
 pub fn canonical(currency: &Currency) -> Currency {
-    let name = match currency.as_str() {
-        "XBT" => "BTC",
-        "BCC" | "BCHABC" => "BCH",
-        "RMB" => "CNY",
-        _ => return currency.clone(),
-    };
-    name.parse().unwrap_or_else(|_| currency.clone())
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == currency.as_str());
+    alias.and_then(|(_, name)| name.parse().ok()).unwrap_or_else(|| currency.clone())
 }

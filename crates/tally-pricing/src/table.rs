@@ -4,11 +4,13 @@
 //! all say the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rust_decimal::Decimal;
 use tally_events::{AssetRate, DroppedSource, FiatRate, RatesPublished};
 use tally_types::{Currency, Span, Timestamp};
 
+use crate::history::{History, PricePoint};
 use crate::ratio::Ratio;
 use crate::rules::{FIAT_AGE_MAX, RATES_AGE_MAX, RETRY_AFTER, RateRules, VENUE_AHEAD_MAX, canonical};
 
@@ -74,6 +76,10 @@ pub struct RateAnswer {
     pub confidence: Decimal,
     /// What it was made of; empty for `X/X`.
     pub legs: Vec<RateLeg>,
+    /// The same table gives the same answer (but for the time of a dollar leg) from then on …
+    pub since: Timestamp,
+    /// … through then.
+    pub until: Timestamp,
 }
 
 /// All rates, as they were last published.
@@ -83,12 +89,17 @@ pub struct RateTable {
     fiat: BTreeMap<Currency, FiatRate>,
     known: BTreeSet<Currency>,
     published_at: Option<Timestamp>,
+    history: Arc<History>,
 }
 
 /// A currency in US dollars, exactly.
 struct Dollars {
     exact: Ratio,
     leg: RateLeg,
+    /// It holds from then on …
+    since: Timestamp,
+    /// … through then.
+    until: Timestamp,
 }
 
 impl RateTable {
@@ -97,11 +108,23 @@ impl RateTable {
         let assets = rules.assets.iter().map(|rule| &rule.asset);
         let always = ["USD", "EUR"].into_iter().filter_map(|name| name.parse().ok());
         let known = assets.chain(&rules.fiat).map(canonical).chain(always).collect();
-        Self { assets: BTreeMap::new(), fiat: BTreeMap::new(), known, published_at: None }
+        Self {
+            assets: BTreeMap::new(),
+            fiat: BTreeMap::new(),
+            known,
+            published_at: None,
+            history: Arc::default(),
+        }
     }
 
-    /// Takes in what was published: it replaces all that was before.
+    /// Takes in what was published before the table began: it counts for the history alone.
+    pub fn recall(&mut self, published: &RatesPublished) {
+        Arc::make_mut(&mut self.history).record(published);
+    }
+
+    /// Takes in what was published: it replaces all that was before, and adds to the history.
     pub fn apply(&mut self, published: &RatesPublished) {
+        self.recall(published);
         self.assets = published.assets.iter().map(|rate| (rate.asset.clone(), rate.clone())).collect();
         self.fiat = published.fiat.iter().map(|rate| (rate.currency.clone(), rate.clone())).collect();
         self.published_at = Some(published.at);
@@ -116,6 +139,22 @@ impl RateTable {
     pub fn currencies(&self) -> Vec<Currency> {
         let all: BTreeSet<_> = self.known.iter().chain(self.assets.keys()).chain(self.fiat.keys()).collect();
         all.into_iter().cloned().collect()
+    }
+
+    /// Every asset that is priced from venues' votes, as it was last published.
+    pub fn assets(&self) -> impl Iterator<Item = &AssetRate> {
+        self.assets.values()
+    }
+
+    /// Every fiat currency, as it was last published.
+    pub fn fiat_rates(&self) -> impl Iterator<Item = &FiatRate> {
+        self.fiat.values()
+    }
+
+    /// How the price of an asset moved in the last [`HISTORY_SPAN`](crate::HISTORY_SPAN), oldest first; a
+    /// bounded number of points.
+    pub fn history(&self, asset: &Currency) -> impl Iterator<Item = PricePoint> + '_ {
+        self.history.of(asset)
     }
 
     /// Whether a currency, by any of its names, has or may get a rate.
@@ -152,11 +191,18 @@ impl RateTable {
         }
         let (left, right) = (self.dollars(&from, now)?, self.dollars(&to, now)?);
         let exact = left.exact.over(&right.exact);
+        let (since, until) = (left.since.max(right.since), left.until.min(right.until));
         let unavailable = || unavailable(&from);
         let rate = exact.to_decimal().ok_or_else(unavailable)?;
         let confidence = confidence(rate, &[&left.leg, &right.leg]).ok_or_else(unavailable)?;
         let legs = vec![left.leg, right.leg];
         let at = legs.iter().map(|leg| leg.at).min().unwrap_or(now);
+        let (since, until) = match legs.iter().any(|leg| leg.currency.as_str() == "USD") {
+            false => (since, until),
+            // The dollar's leg is of now, so the other one's time is the answer's only from then on.
+            true if at < now => (since.max(at), until),
+            true => (now, now),
+        };
         Ok(RateAnswer {
             rate,
             text: exact.to_significant(),
@@ -165,9 +211,23 @@ impl RateTable {
             dropped: dropped(&legs),
             confidence,
             legs,
+            since,
+            until,
             from,
             to,
         })
+    }
+
+    /// Every pair that has a rate at `now`, as [`RateAnswer::text`] shows it.
+    pub fn pairs(&self, now: Timestamp) -> Vec<(Currency, Vec<(Currency, String)>)> {
+        let priced = |currency: Currency| Some((self.dollars(&currency, now).ok()?.exact, currency));
+        let priced: Vec<_> = self.currencies().into_iter().filter_map(priced).collect();
+        let row = |from: &Ratio| {
+            let text =
+                |(to, currency): &(Ratio, Currency)| (currency.clone(), from.over(to).to_significant());
+            priced.iter().map(text).collect()
+        };
+        priced.iter().map(|(from, currency)| (currency.clone(), row(from))).collect()
     }
 
     fn dollars(&self, currency: &Currency, now: Timestamp) -> Result<Dollars, RateError> {
@@ -180,7 +240,7 @@ impl RateTable {
     fn asset(&self, rate: &AssetRate, now: Timestamp) -> Result<Dollars, RateError> {
         let missing = || unavailable(&rate.asset);
         let fresh = |at: &Timestamp| now.since(*at) <= RATES_AGE_MAX && at.since(now) <= VENUE_AHEAD_MAX;
-        self.published_at.filter(fresh).ok_or_else(missing)?;
+        let published_at = self.published_at.filter(fresh).ok_or_else(missing)?;
         if rate.inconsistent {
             let (currency, retry_after) = (rate.asset.clone(), RETRY_AFTER);
             return Err(RateError::Inconsistent { currency, retry_after });
@@ -194,7 +254,12 @@ impl RateTable {
             sources: rate.sources.clone(),
             dropped: rate.dropped.clone(),
         };
-        Ok(Dollars { exact: Ratio::from_decimal(usd).ok_or_else(missing)?, leg })
+        Ok(Dollars {
+            exact: Ratio::from_decimal(usd).ok_or_else(missing)?,
+            leg,
+            since: published_at.minus(VENUE_AHEAD_MAX),
+            until: published_at.plus(RATES_AGE_MAX),
+        })
     }
 
     /// Fiat: dollars per euro over units per euro. The dollar itself needs no source.
@@ -209,22 +274,26 @@ impl RateTable {
             dropped: Vec::new(),
         };
         if currency.as_str() == "USD" {
-            return Ok(Dollars { exact: Ratio::one(), leg: leg(Decimal::ONE, now, Vec::new()) });
+            let leg = leg(Decimal::ONE, now, Vec::new());
+            let (since, until) = (Timestamp::EPOCH, Timestamp::from_millis(i64::MAX));
+            return Ok(Dollars { exact: Ratio::one(), leg, since, until });
         }
         let fresh = |rate: &&FiatRate| now.since(rate.at) <= FIAT_AGE_MAX;
         let per_euro = |rate: &FiatRate| Ratio::from_decimal(rate.per_eur).ok_or_else(missing);
         let dollar = self.fiat.iter().find(|(name, _)| name.as_str() == "USD").map(|(_, rate)| rate);
         let dollar = dollar.filter(fresh).ok_or_else(missing)?;
+        let mut until = dollar.at.plus(FIAT_AGE_MAX);
         let (exact, at, sources) = if currency.as_str() == "EUR" {
             (per_euro(dollar)?, dollar.at, dollar.sources.clone())
         } else {
             let own = self.fiat.get(currency).filter(fresh).ok_or_else(missing)?;
             let sources: BTreeSet<_> = own.sources.iter().chain(&dollar.sources).cloned().collect();
             let exact = per_euro(dollar)?.over(&per_euro(own)?);
+            until = until.min(own.at.plus(FIAT_AGE_MAX));
             (exact, dollar.at.min(own.at), sources.into_iter().collect())
         };
         let usd = exact.to_decimal().ok_or_else(missing)?;
-        Ok(Dollars { exact, leg: leg(usd, at, sources) })
+        Ok(Dollars { exact, leg: leg(usd, at, sources), since: Timestamp::EPOCH, until })
     }
 }
 
@@ -243,6 +312,8 @@ fn identity(currency: Currency, now: Timestamp) -> RateAnswer {
         dropped: Vec::new(),
         confidence: Decimal::ZERO,
         legs: Vec::new(),
+        since: now,
+        until: now,
     }
 }
 

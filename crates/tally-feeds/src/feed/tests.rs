@@ -11,7 +11,7 @@ use tally_pricing::TickPrice;
 use tally_types::Span;
 
 use super::*;
-use crate::registry::Feeds;
+use crate::registry::{Feeds, VENUES};
 use crate::venues::*;
 
 const NOW: Timestamp = Timestamp::from_secs(1_711_700_000);
@@ -144,7 +144,7 @@ fn one_bad_pair_costs_no_other() {
     assert_eq!(read(&coinbase::VENUE, fixture!("coinbase/no-bid.json")), ["! BTC-USD: no bid"]);
     assert_eq!(
         read(&binance::VENUE, fixture!("binance/crossed.json")),
-        ["BTC/USDT 4.2 4", "ETH/USDT 0 0"],
+        ["BTC/USDT 65010.3 65010.1", "ETH/USDT 3200.1 3200.3"],
         "whether it counts is not the venue's business"
     );
 }
@@ -190,19 +190,7 @@ fn errors_with_status_200_are_errors() {
 
 #[test]
 fn nonsense_is_an_error_never_a_panic() {
-    for spec in [
-        &kraken::VENUE,
-        &coinbase::VENUE,
-        &bitstamp::VENUE,
-        &gemini::VENUE,
-        &bitfinex::VENUE,
-        &binance::VENUE,
-        &okx::VENUE,
-        &kucoin::VENUE,
-        &coingecko::VENUE,
-        &ecb::VENUE,
-        &frankfurter::VENUE,
-    ] {
+    for spec in VENUES {
         for body in [
             "",
             "null",

@@ -300,4 +300,36 @@ proptest! {
             }
         }
     }
+
+    /// A minority that says anything, in any poll, or nothing, never moves the rate out of what the honest
+    /// said in that poll.
+    #[test]
+    fn a_minority_never_moves_the_rate_in_any_poll(
+        honest in 3_usize..6,
+        polls in proptest::collection::vec((
+            -30_i64..=30,
+            proptest::collection::vec(-240_i64..=240, 6),
+            proptest::collection::vec(prop_oneof![Just(0_i64), 1_i64..300_000, 97_000_i64..103_000, 99_400_i64..100_600], 5),
+        ), 1..24),
+    ) {
+        let names = ["a", "b", "c", "d", "e", "f", "v", "w", "x", "y", "z"];
+        let mut market = Market::new();
+        let mut center = d("50000");
+        for (step, offsets, lies) in &polls {
+            center += center * Decimal::new(*step, 4);
+            let price = |parts: i64| (center * Decimal::new(100_000 + parts, 5)).round_dp(8).to_string();
+            let truths: Vec<_> = offsets[..honest].iter().map(|parts| price(*parts)).collect();
+            let lies: Vec<_> = lies[..honest - 1].iter().map(|parts| price(*parts - 100_000)).collect();
+            let said: Vec<_> = names.iter().zip(&truths).chain(names[6..].iter().zip(&lies))
+                .map(|(venue, price)| (*venue, "BTC/USD", price.as_str()))
+                .collect();
+            let published = market.poll(&said);
+            let truths: Vec<Decimal> = truths.iter().map(|price| d(price)).collect();
+            let rate = published.assets.iter().find(|rate| rate.asset == c("BTC")).unwrap();
+            if let Some(usd) = rate.usd {
+                let (low, high) = (truths.iter().min().unwrap(), truths.iter().max().unwrap());
+                prop_assert!(*low <= usd && usd <= *high, "{} of {truths:?}", show(&published, "BTC"));
+            }
+        }
+    }
 }

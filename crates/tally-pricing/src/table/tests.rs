@@ -132,6 +132,53 @@ fn a_quote_can_be_checked_from_the_rate_it_locks() {
     assert_eq!((quoted.full, quoted.lock.rate), (BaseUnits::from_units(10_000_000_000), Decimal::ONE));
 }
 
+#[test]
+fn all_pairs_are_the_same_as_each() {
+    let table = table();
+    let pairs = table.pairs(NOW);
+    let names: Vec<_> = pairs.iter().map(|(from, _)| from.as_str()).collect();
+    assert_eq!(names, ["BTC", "CNY", "ETH", "EUR", "USD"]);
+    for (from, row) in &pairs {
+        assert_eq!(row.len(), names.len());
+        for (to, text) in row {
+            assert_eq!(table.rate(from, to, NOW).unwrap().text, *text, "{from}/{to}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_says_how_long_it_holds() {
+    let table = table();
+    let seconds = |from: &str, to: &str| {
+        let answer = table.rate_named(from, to, NOW).unwrap();
+        (answer.since.secs() - 1_000_000, answer.until.secs() - 1_000_000)
+    };
+    assert_eq!(seconds("BTC", "ETH"), (-60, 60));
+    assert_eq!(seconds("BTC", "USD"), (-5, 60), "before the book's time that would not be the answer's");
+    assert_eq!(seconds("BTC", "CNY"), (-60, 60));
+    assert_eq!(seconds("EUR", "CNY"), (-1_000_000, 7 * 86_400 - 100_000));
+    assert_eq!(seconds("BTC", "BTC"), (10, 10));
+}
+
+#[test]
+fn the_history_is_of_what_was_published() {
+    let mut table = RateTable::new(&RateRules::default());
+    let published = |price: &str, at| RatesPublished {
+        assets: vec![asset("BTC", price)],
+        fiat: Vec::new(),
+        at: Timestamp::from_secs(at),
+    };
+    table.recall(&published("99", 1_000_000));
+    assert!(table.rate_named("BTC", "USD", Timestamp::from_secs(1_000_010)).is_err());
+    table.apply(&published("100", 1_000_200));
+    let earlier = table.clone();
+    table.apply(&published("101", 1_000_400));
+    let prices =
+        |table: &RateTable| table.history(&c("BTC")).map(|point| point.usd.to_string()).collect::<Vec<_>>();
+    assert_eq!(prices(&earlier), ["99", "100"]);
+    assert_eq!(prices(&table), ["99", "100", "101"]);
+}
+
 proptest! {
     /// There and back is one, and a detour is the direct way, to 1e-9 of what is printed.
     #[test]
@@ -160,6 +207,34 @@ proptest! {
         for (from, over, to) in [("BTC", "USD", "CNY"), ("BTC", "CNY", "ETH"), ("EUR", "BTC", "CNY")] {
             let product = ratio(answer(from, over).rate).times(&ratio(answer(over, to).rate));
             prop_assert!(close(product, answer(from, to).rate), "{}/{}", from, to);
+        }
+    }
+
+    /// Whenever an answer says that it holds, it is what one gets.
+    #[test]
+    fn what_holds_is_what_is_answered(
+        published in 0_i64..200, made in 0_i64..260, asked in 0_i64..300, again in 0_i64..300,
+        old in 0_i64..8, pair in 0_usize..4,
+    ) {
+        let mut table = RateTable::new(&RateRules::default());
+        let day = Timestamp::from_secs(10 * 86_400);
+        let at = |secs: i64| day.plus(tally_types::Span::from_secs(u64::try_from(secs).unwrap()));
+        let made_at = at(made);
+        let days_ago = day.minus(tally_types::Span::from_secs(u64::try_from(old * 86_400).unwrap()));
+        let rate = |name, usd| AssetRate { at: made_at, ..asset(name, usd) };
+        let per_euro = |name, units| FiatRate { at: days_ago, ..fiat(name, units) };
+        table.apply(&RatesPublished {
+            assets: vec![rate("BTC", "6612.41"), rate("ETH", "225.135")],
+            fiat: vec![per_euro("USD", "1.1506"), per_euro("CNY", "7.9009")],
+            at: at(published),
+        });
+        let (from, to) = [("BTC", "USD"), ("BTC", "ETH"), ("CNY", "BTC"), ("USD", "CNY")][pair];
+        let Ok(answer) = table.rate_named(from, to, at(asked)) else { return Ok(()) };
+        prop_assert!(answer.since <= at(asked) && at(asked) <= answer.until);
+        if answer.since <= at(again) && at(again) <= answer.until {
+            let other = table.rate_named(from, to, at(again)).unwrap();
+            prop_assert_eq!((other.text, other.at), (answer.text, answer.at));
+            prop_assert_eq!((other.sources, other.confidence), (answer.sources, answer.confidence));
         }
     }
 }
