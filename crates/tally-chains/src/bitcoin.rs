@@ -4,13 +4,16 @@
 //! the bytes say is checked (the block's own hash, the one before, its work, its Merkle root); parsing and matching are `tally-matcher`'s.
 //!
 //! `network` knows the chains apart, `rpc` speaks, `session` asks and checks (blocking), `node` keeps that off
-//! the async threads.
+//! the async threads; `bodies` fetches blocks and `ahead` headers in numbers, `zmq` hears of new ones.
 
+mod ahead;
+mod bodies;
 mod network;
 mod node;
 mod rpc;
 mod scan;
 mod session;
+mod zmq;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -35,8 +38,9 @@ const DUST: BaseUnits = BaseUnits::from_units(1_000);
 fn open(settings: &ChainSettings) -> Result<Arc<dyn BlockSource>, PortError> {
     let network = Network::of(settings)?;
     let nodes = endpoints(settings, &["http"])?;
-    let nodes = nodes.into_iter().map(|endpoint| BitcoinNode::new(endpoint, network)).collect();
-    Ok(Arc::new(BitcoinSource { pool: Pool::new(settings.id.clone(), nodes) }))
+    let nodes: Result<Vec<_>, _> =
+        nodes.into_iter().map(|endpoint| BitcoinNode::new(endpoint, network)).collect();
+    Ok(Arc::new(BitcoinSource { pool: Arc::new(Pool::new(settings.id.clone(), nodes?)) }))
 }
 
 fn facts(settings: &ChainSettings) -> Result<ChainFacts, PortError> {
@@ -53,31 +57,34 @@ fn facts(settings: &ChainSettings) -> Result<ChainFacts, PortError> {
 
 /// The nodes of one chain of the family.
 struct BitcoinSource {
-    pool: Pool<BitcoinNode>,
+    pool: Arc<Pool<BitcoinNode>>,
 }
 
 #[async_trait]
 impl BlockSource for BitcoinSource {
     async fn check(&self) -> Result<(), PortError> {
-        self.pool.check().await
+        Ok(self.pool.check().await?)
     }
 
     async fn tip(&self) -> Result<Header, PortError> {
-        self.pool.run(|node| async move { node.tip().await }).await
+        Ok(self.pool.tip().await?)
     }
 
     async fn at(&self, height: Height) -> Result<Option<Header>, PortError> {
-        self.pool.run(|node| async move { node.at(height).await }).await
+        Ok(self.pool.at(height).await?)
     }
 
     async fn header(&self, hash: &BlockHash) -> Result<Option<Header>, PortError> {
-        let hash = *hash;
-        self.pool.run(|node| async move { node.header(hash).await }).await
+        Ok(self.pool.header(*hash).await?)
     }
 
     async fn scan(&self, block: &Header, watch: &SharedWatch) -> Result<ScannedBlock, PortError> {
         let block = *block;
-        self.pool.run(|node| async move { node.scan(block, Arc::clone(watch)).await }).await
+        let scan = |node: Arc<BitcoinNode>, _| async move { node.scan(block, Arc::clone(watch)).await };
+        let (scanned, bytes) = self.pool.run(scan).await?;
+        metrics::counter!("tally_matcher_bytes_total", "chain" => self.pool.chain().to_string())
+            .increment(u64::try_from(bytes).unwrap_or(u64::MAX));
+        Ok(scanned)
     }
 
     async fn mempool(
@@ -85,13 +92,18 @@ impl BlockSource for BitcoinSource {
         known: &HashSet<TxId>,
         watch: &SharedWatch,
     ) -> Result<Option<MempoolDiff>, PortError> {
-        self.pool.run(|node| async move { node.mempool(known, watch).await }).await
+        let look = |node: Arc<BitcoinNode>, _| async move { node.mempool(known, watch).await };
+        Ok(self.pool.run(look).await?)
     }
 
     async fn wait(&self, tip: &BlockHash, at_most: Span) {
         if let Some(node) = self.pool.current() {
             node.wait(*tip, at_most).await;
         }
+    }
+
+    fn endpoint(&self) -> u64 {
+        self.pool.switches()
     }
 }
 

@@ -12,14 +12,17 @@ use tally_ports::PortError;
 use crate::settings::{ChainSettings, EndpointSettings, Secret};
 
 /// Where a node is.
+#[derive(Clone)]
 pub(crate) struct Endpoint {
     pub(crate) url: Url,
     pub(crate) auth: Auth,
     label: String,
+    authority: String,
     loopback: bool,
 }
 
 /// How to sign in.
+#[derive(Clone)]
 pub(crate) enum Auth {
     None,
     Basic { user: String, password: Secret },
@@ -30,6 +33,11 @@ impl Endpoint {
     /// The node's name in messages: scheme, host and port, since a path or a query may hold a key.
     pub(crate) fn label(&self) -> &str {
         &self.label
+    }
+
+    /// The node's name in metrics: host and port.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// Whether the node is on this machine.
@@ -72,9 +80,10 @@ fn endpoint(settings: &EndpointSettings, schemes: &[&str]) -> Result<Endpoint, S
         Some(port) => format!("{}://{host}:{port}", url.scheme()),
         None => format!("{}://{host}", url.scheme()),
     };
+    let authority = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    Ok(Endpoint { url, auth: auth(settings)?, label, loopback })
+    Ok(Endpoint { url, auth: auth(settings)?, label, authority, loopback })
 }
 
 fn auth(settings: &EndpointSettings) -> Result<Auth, String> {

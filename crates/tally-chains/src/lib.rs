@@ -8,14 +8,20 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod bitcoin;
 mod endpoint;
 mod ethereum;
+mod fault;
+mod http;
 mod pool;
 mod registry;
 mod settings;
 #[cfg(test)]
 mod testing;
+mod wake;
 
 pub use registry::{ChainFacts, CurrencyFacts, facts, open};
 pub use settings::{ChainSettings, EndpointSettings, Secret, TokenSettings};

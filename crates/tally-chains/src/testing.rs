@@ -1,11 +1,16 @@
-//! Settings and fake nodes for this crate's tests.
+//! Settings, fake nodes and a metrics recorder for this crate's tests.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
+use std::time::Duration;
 
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, LocalRecorderGuard, Metadata, Recorder, SharedString, Unit,
+};
 use serde_json::{Value, json};
 use tally_matcher::WatchSet;
 use tally_ports::SharedWatch;
@@ -40,9 +45,19 @@ pub(crate) struct FakeNode {
 #[derive(Default)]
 struct State {
     methods: HashMap<&'static str, Script>,
+    /// What is answered to a GET.
+    pages: HashMap<String, Vec<u8>>,
     asked: Vec<String>,
-    /// Answer this status in place of anything else; 0 drops the connection.
+    /// Answer this status in place of anything else; 0 drops the connection, 1 says nothing.
     status: Option<u16>,
+    /// Break off after this many bytes of an answer.
+    cut: Option<usize>,
+    /// Answers take this long.
+    delay: Duration,
+    connections: usize,
+    /// Requests being answered, and the most there were.
+    busy: usize,
+    busiest: usize,
     /// What `Authorization` must be.
     authorization: Option<&'static str>,
 }
@@ -56,6 +71,7 @@ impl FakeNode {
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let shared = Arc::clone(&shared);
+                shared.lock().unwrap().connections += 1;
                 thread::spawn(move || serve(stream, &shared));
             }
         });
@@ -83,6 +99,34 @@ impl FakeNode {
         self
     }
 
+    /// Answers a GET.
+    pub(crate) fn serves(&self, path: impl Into<String>, body: Vec<u8>) -> &Self {
+        self.state.lock().unwrap().pages.insert(path.into(), body);
+        self
+    }
+
+    /// Breaks off after this many bytes of each answer from now on, or no longer.
+    pub(crate) fn cuts(&self, after: Option<usize>) -> &Self {
+        self.state.lock().unwrap().cut = after;
+        self
+    }
+
+    /// Takes this long for each answer from now on.
+    pub(crate) fn delays(&self, delay: Duration) -> &Self {
+        self.state.lock().unwrap().delay = delay;
+        self
+    }
+
+    /// How many connections there were.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
+    }
+
+    /// The most requests that were answered at one time.
+    pub(crate) fn busiest(&self) -> usize {
+        self.state.lock().unwrap().busiest
+    }
+
     /// Refuses who does not send this header.
     pub(crate) fn wants(&self, authorization: &'static str) -> &Self {
         self.state.lock().unwrap().authorization = Some(authorization);
@@ -95,14 +139,22 @@ impl FakeNode {
     }
 }
 
-fn serve(stream: TcpStream, state: &Mutex<State>) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut writer = stream;
-    let (mut length, mut authorization) = (0, String::new());
+struct Request {
+    /// The path of a GET.
+    page: Option<String>,
+    authorization: String,
+    body: Vec<u8>,
+}
+
+fn request(reader: &mut impl BufRead) -> Option<Request> {
+    let (mut length, mut page, mut authorization) = (0, None, String::new());
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).unwrap_or(0) == 0 {
-            return;
+            return None;
+        }
+        if let Some(rest) = line.strip_prefix("GET ") {
+            page = rest.split(' ').next().map(str::to_owned);
         }
         match line.trim_end().split_once(": ") {
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
@@ -116,22 +168,57 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
         }
     }
     let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    let (status, answer) = {
-        let mut state = state.lock().unwrap();
-        match state.status {
-            Some(0) => return,
-            Some(status) => (status, "<html>out of order</html>".to_owned()),
-            None if state.authorization.is_some_and(|wanted| wanted != authorization) => (401, String::new()),
-            None => (200, state.answer(&serde_json::from_slice(&body).unwrap()).to_string()),
+    reader.read_exact(&mut body).ok()?;
+    Some(Request { page, authorization, body })
+}
+
+fn serve(stream: TcpStream, state: &Mutex<State>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut writer = stream;
+    while let Some(request) = request(&mut reader) {
+        let delay = {
+            let mut state = state.lock().unwrap();
+            state.busy += 1;
+            state.busiest = state.busiest.max(state.busy);
+            state.delay
+        };
+        thread::sleep(delay);
+        let told = {
+            let mut state = state.lock().unwrap();
+            state.busy -= 1;
+            state.status_and_body(&request)
+        };
+        let Some((status, body)) = told else { return };
+        if status == 1 {
+            thread::sleep(Duration::from_secs(30));
+            return;
         }
-    };
-    let head =
-        format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", answer.len());
-    let _ = writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(answer.as_bytes()));
+        let cut = state.lock().unwrap().cut.unwrap_or(usize::MAX).min(body.len());
+        let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len());
+        if writer.write_all(&[head.as_bytes(), &body[..cut]].concat()).is_err() || cut < body.len() {
+            return;
+        }
+    }
 }
 
 impl State {
+    fn status_and_body(&mut self, request: &Request) -> Option<(u16, Vec<u8>)> {
+        let refused = self.authorization.is_some_and(|wanted| wanted != request.authorization);
+        match (self.status, &request.page) {
+            (Some(0), _) => None,
+            (Some(status), _) => Some((status, b"<html>out of order</html>".to_vec())),
+            (None, Some(page)) => {
+                self.asked.push(page.clone());
+                Some(self.pages.get(page).map_or((404, Vec::new()), |body| (200, body.clone())))
+            }
+            (None, None) if refused => Some((401, Vec::new())),
+            (None, None) => {
+                let request = serde_json::from_slice(&request.body).unwrap();
+                Some((200, self.answer(&request).to_string().into_bytes()))
+            }
+        }
+    }
+
     fn answer(&mut self, request: &Value) -> Value {
         match request {
             // Last first, since the order of a batch's answers is free.
@@ -154,5 +241,43 @@ impl State {
                 json!({"id": call["id"], "result": null, "error": {"code": code, "message": message}})
             }
         }
+    }
+}
+
+/// What was counted in this thread since it was made.
+#[derive(Clone, Default)]
+pub(crate) struct Counts(Arc<Mutex<HashMap<String, Arc<AtomicU64>>>>);
+
+impl Counts {
+    /// Counts from now on, in this thread, for as long as the guard lives.
+    pub(crate) fn begin(&self) -> LocalRecorderGuard<'_> {
+        metrics::set_default_local_recorder(self)
+    }
+
+    /// The counter of this name with this among its labels.
+    pub(crate) fn of(&self, name: &str, label: &str) -> u64 {
+        let counts = self.0.lock().unwrap();
+        let found = counts.iter().filter(|(key, _)| key.starts_with(name) && key.contains(label));
+        found.map(|(_, count)| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl Recorder for Counts {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        let labels = key.labels().map(|label| format!(" {}={}", label.key(), label.value()));
+        let name = format!("{}{}", key.name(), labels.collect::<String>());
+        Counter::from_arc(Arc::clone(self.0.lock().unwrap().entry(name).or_default()))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `TALLY_TEST_STAND` names the stand's JSON file. Its control port pays, mines and reorganises; what is proved
 //! here is that the sources see what it did. Run with
-//! `cargo test -p tally-chains --features real-nodes --test real_nodes`.
+//! `cargo test -p tally-chains --features real-nodes --test real_nodes`. One litecoind is started here, with `-rest`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -245,6 +245,207 @@ async fn eth_on_anvil() {
         check("after a reorg").await;
     }
     waiting_sees_a_block(&chain).await;
+}
+
+/// The same chain by another source of its own, with these settings on top.
+fn another(stand: &Value, keys: &Value) -> Arc<dyn BlockSource> {
+    let mut settings = settings(stand, "eth", "eth");
+    settings.trace = keys["trace"].as_str().map(str::to_owned);
+    if let Some(url) = keys["heads"].as_str() {
+        let mut heads = settings.rpc[0].clone();
+        heads.url = url.to_owned();
+        settings.rpc.push(heads);
+    }
+    open(&settings).unwrap()
+}
+
+#[tokio::test]
+async fn eth_by_balance_on_anvil() {
+    let mut chain = Chain::of("eth");
+    chain.source = another(&chain.stand, &json!({"trace": "off"}));
+    chain.source.check().await.unwrap();
+    for (mode, amount, expected) in [
+        ("normal", "0.5", &[("value", "ETH", 500_000_000_000_000_000)][..]),
+        ("contract", "0.25", &[("balance", "ETH", 250_000_000_000_000_000)]),
+        ("reverted", "0.25", &[]),
+        ("token", "1.5", &[("log-0", "USDT", 1_500_000)]),
+    ] {
+        let (address, watch) = chain.fresh().await;
+        let before = chain.source.tip().await.unwrap();
+        chain.pay(&address, amount, mode).await;
+        chain.mine().await;
+        let blocks = chain.scan_above(&before, &watch).await;
+        assert!(blocks.iter().all(|block| block.method.as_deref() == Some("balance")), "{mode}");
+        let found: Vec<_> = blocks
+            .iter()
+            .flat_map(|block| block.credits.iter().map(move |credit| (block.header.block.hash, credit)))
+            .collect();
+        let told: Vec<_> = found
+            .iter()
+            .map(|(_, one)| (one.key.slot.split('-').next().unwrap(), one))
+            .map(|(slot, one)| {
+                let slot = if slot == "log" { one.key.slot.as_str() } else { slot };
+                (slot, one.currency.as_str(), one.amount.units())
+            })
+            .collect();
+        assert_eq!(told, expected, "{mode}");
+        for (block, credit) in found.iter().filter(|(_, credit)| credit.key.slot.starts_with("balance")) {
+            assert_eq!(credit.key.txid.to_string(), block.to_string());
+            assert_eq!(credit.key.slot, format!("balance-{}", credit.script));
+        }
+    }
+    let tip = chain.source.tip().await.unwrap();
+    let finalized = chain.source.finalized().await.unwrap();
+    assert!(finalized.is_some_and(|finalized| finalized <= tip.block.height), "{finalized:?}");
+}
+
+#[tokio::test]
+async fn new_heads_wake() {
+    let chain = Chain::of("eth");
+    let url = chain.stand["eth"]["rpc"].as_str().unwrap().replace("http://", "ws://");
+    for (name, source) in [
+        ("at the same address", another(&chain.stand, &json!({}))),
+        ("configured", another(&chain.stand, &json!({"heads": url}))),
+    ] {
+        source.check().await.unwrap();
+        // Until the subscription stands.
+        let tip = source.tip().await.unwrap().block.hash;
+        source.wait(&tip, Span::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let mut took = Vec::new();
+        for _ in 0..5 {
+            let tip = source.tip().await.unwrap().block.hash;
+            source.wait(&tip, Span::from_millis(1)).await;
+            let (news, mined) = tokio::join!(
+                async {
+                    while source.tip().await.unwrap().block.hash == tip {
+                        source.wait(&tip, Span::from_secs(10)).await;
+                    }
+                    tokio::time::Instant::now()
+                },
+                async {
+                    tokio::time::sleep(Duration::from_millis(700)).await;
+                    chain.mine().await;
+                    tokio::time::Instant::now()
+                }
+            );
+            took.push(news.saturating_duration_since(mined));
+        }
+        took.sort();
+        println!("{name}: {took:?}");
+        assert!(took[2] < Duration::from_millis(100), "{name}: {took:?}");
+    }
+}
+
+/// A litecoind of this test's own.
+struct Litecoind {
+    process: std::process::Child,
+    _home: tempfile::TempDir,
+    settings: ChainSettings,
+    url: String,
+}
+
+impl Drop for Litecoind {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+impl Litecoind {
+    async fn start(rest: bool) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free();
+        let process = std::process::Command::new("litecoind")
+            .args(["-regtest", "-server", "-listen=0", "-dnsseed=0", "-rpcuser=u", "-rpcpassword=p"])
+            .args(["-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", "-disablewallet"])
+            .arg(format!("-rpcport={port}"))
+            .arg(format!("-rest={}", u8::from(rest)))
+            .arg(format!("-datadir={}", home.path().display()))
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("litecoind is on PATH");
+        let url = format!("http://127.0.0.1:{port}");
+        let rpc = json!([{"url": url, "user": "u", "password": "p"}]);
+        let keys = json!({"id": "ltc", "kind": "bitcoin", "coin": "ltc", "network": "regtest", "rpc": rpc});
+        let settings = serde_json::from_value(keys).unwrap();
+        let node = Self { process, _home: home, settings, url };
+        let source = node.source();
+        for _ in 0..300 {
+            if source.check().await.is_ok() {
+                return node;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("litecoind does not start");
+    }
+
+    fn source(&self) -> Arc<dyn BlockSource> {
+        open(&self.settings).unwrap()
+    }
+
+    async fn call(&self, method: &str, params: Value) -> Value {
+        let request = json!({"id": 0, "method": method, "params": params});
+        let post = reqwest::Client::new().post(&self.url).basic_auth("u", Some("p"));
+        let answer = post.body(request.to_string()).send().await.unwrap().text().await.unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    async fn mine(&self, blocks: u32) {
+        let script = "raw(0014751e76e8199196d454941c45d1b3a323f1433bd6)#vct3nqpm";
+        let told = self.call("getdescriptorinfo", json!([script.split('#').next()])).await;
+        let target = told["descriptor"].clone();
+        self.call("generatetodescriptor", json!([blocks, target])).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_by_rest_are_those_by_digits() {
+    let mut found: Vec<Vec<ScannedBlock>> = Vec::new();
+    let node = Litecoind::start(true).await;
+    node.mine(300).await;
+    let without = Litecoind::start(false).await;
+    for height in 1..=300 {
+        let hash = node.call("getblockhash", json!([height])).await;
+        let block = node.call("getblock", json!([hash, 0])).await;
+        without.call("submitblock", json!([block])).await;
+    }
+    let mut set = WatchSet::new(1);
+    set.insert_script(&const_hex::decode("0014751e76e8199196d454941c45d1b3a323f1433bd6").unwrap()).unwrap();
+    let watch = Arc::new(RwLock::new(set));
+    for (name, node) in [("rest", &node), ("digits", &without)] {
+        let source = node.source();
+        source.check().await.unwrap();
+        source.tip().await.unwrap();
+        let begin = tokio::time::Instant::now();
+        let mut headers = Vec::new();
+        for height in 1..=300 {
+            headers.push(source.at(Height::new(height)).await.unwrap().unwrap());
+        }
+        let read = begin.elapsed();
+        let scans = headers.iter().map(|header| source.scan(header, &watch)).collect::<Vec<_>>();
+        let blocks = futures::StreamExt::collect::<Vec<_>>(futures::StreamExt::buffered(
+            futures::stream::iter(scans),
+            8,
+        ));
+        found.push(blocks.await.into_iter().collect::<Result<_, _>>().unwrap());
+        println!("{name}: 300 headers in {read:?}, with blocks in {:?}", begin.elapsed());
+    }
+    assert!(found[0].iter().all(|block| block.credits.len() == 1));
+    assert_eq!(found[0], found[1]);
+    // Both as endpoints of one chain: when one is gone, the other goes on from the same branch.
+    let mut both = node.settings.clone();
+    both.rpc.extend(without.settings.rpc.clone());
+    let source = open(&both).unwrap();
+    source.check().await.unwrap();
+    let tip = source.tip().await.unwrap();
+    drop(node);
+    assert_eq!(source.tip().await.unwrap(), tip);
+    assert_eq!(source.endpoint(), 1);
+    assert_eq!(&source.scan(&tip, &watch).await.unwrap(), found[0].last().unwrap());
 }
 
 #[tokio::test]

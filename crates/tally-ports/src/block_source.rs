@@ -113,4 +113,15 @@ pub trait BlockSource: Send + Sync {
     fn endpoint(&self) -> u64 {
         0
     }
+
+    /// The last block that the chain itself says will not change any more; `None` where it does not say, or not
+    /// yet. It may be above what the caller has connected, and fall behind after a change of endpoint.
+    async fn finalized(&self) -> Result<Option<Height>, PortError> {
+        Ok(None)
+    }
+
+    /// Tells what was paid in the chain's own currency to each watched script (zero where nothing was) up to the
+    /// last block of the log. Once, before blocks are scanned from there on: where payments are found by
+    /// balances, it stands for those of a block whose state no node has any more.
+    fn recall(&self, _through: BlockRef, _paid: &[(Script, BaseUnits)]) {}
 }

@@ -28,7 +28,7 @@ impl Expectation {
     }
 }
 
-/// Why an append did not happen. Nothing of its batch is in the log.
+/// Why an append was not acknowledged. Stale or invalid: nothing of its batch is in the log.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// Someone else was faster: fold what is there and decide again.
@@ -44,7 +44,8 @@ pub enum AppendError {
     /// A fact on a subject without an expectation, or a batch that no log takes: the caller's mistake.
     #[error("the append is not possible: {0}")]
     Invalid(String),
-    /// The log could not be reached, or failed. Whether the append happened is known to be no.
+    /// The log could not be reached, or failed. The batch is in the log whole or not at all, and which of the two is
+    /// not known: an answer may have got lost. The same append again finds out, and happens at most once.
     #[error(transparent)]
     Port(#[from] PortError),
 }

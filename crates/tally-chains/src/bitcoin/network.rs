@@ -208,6 +208,16 @@ impl Network {
         }
     }
 
+    /// More bytes than any block of the chain has. Four million weight units are as many bytes at most, and an
+    /// extension block stands beside them; Bitcoin Cash began at 32 MB and grows with its use.
+    pub(crate) const fn block_bytes_max(&self) -> usize {
+        match self.coin {
+            Coin::Btc => 4 << 20,
+            Coin::Ltc => 16 << 20,
+            Coin::Bch => 256 << 20,
+        }
+    }
+
     /// How its outputs are compared.
     pub(crate) const fn options(&self) -> Options {
         Options { strip_token_prefix: matches!(self.coin, Coin::Bch) }

@@ -1,5 +1,5 @@
-//! A node of the family on async ground: its sessions block, so they run on threads of their own, a few at a
-//! time.
+//! A node of the family on async ground. Blocks come over connections that are kept (`bodies`); sessions block, so
+//! they run on threads of their own, a few at a time.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,14 +8,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tally_ports::{Header, MempoolDiff, PortError, ScannedBlock, SharedWatch};
-use tally_types::{BlockHash, Height, Span, TxId};
+use tally_types::{BlockHash, Currency, Height, Span, TxId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::ahead::Ahead;
+use super::bodies::Bodies;
 use super::network::Network;
+use super::scan::{self, Work};
 use super::session::Session;
+use super::zmq;
 use crate::endpoint::Endpoint;
+use crate::fault::{Fault, FaultKind};
 use crate::pool::Node;
+use crate::wake::Bell;
 
 /// Sessions at a time: the nodes have four threads for all their clients.
 const SESSIONS_MAX: usize = 3;
@@ -29,54 +35,64 @@ const POLL_FAR: Duration = Duration::from_secs(1);
 /// One node.
 pub(crate) struct BitcoinNode {
     endpoint: Arc<Endpoint>,
-    network: &'static Network,
+    currency: Currency,
+    work: Arc<Work>,
+    bodies: Bodies,
+    ahead: Ahead,
     sessions: Arc<Semaphore>,
     /// The one long poll.
     long_poll: Arc<Semaphore>,
     /// The node has no `waitfornewblock`.
     must_poll: AtomicBool,
+    /// Rings with the blocks that the node publishes.
+    bell: Bell,
 }
 
 impl BitcoinNode {
-    pub(crate) fn new(endpoint: Endpoint, network: &'static Network) -> Self {
-        Self {
-            endpoint: Arc::new(endpoint),
-            network,
+    pub(crate) fn new(endpoint: Endpoint, network: &'static Network) -> Result<Self, PortError> {
+        let endpoint = Arc::new(endpoint);
+        Ok(Self {
+            currency: network.currency()?,
+            work: Arc::new(Work::new(network)),
+            bodies: Bodies::new(&endpoint, network)?,
+            endpoint,
+            ahead: Ahead::default(),
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
             long_poll: Arc::new(Semaphore::new(1)),
             must_poll: AtomicBool::new(false),
-        }
+            bell: Bell::default(),
+        })
     }
 
-    pub(crate) async fn tip(&self) -> Result<Header, PortError> {
-        self.ask(|session| session.tip()).await
-    }
-
-    pub(crate) async fn at(&self, height: Height) -> Result<Option<Header>, PortError> {
-        self.ask(move |session| session.at(height)).await
-    }
-
-    pub(crate) async fn header(&self, hash: BlockHash) -> Result<Option<Header>, PortError> {
-        self.ask(move |session| session.header(&hash)).await
-    }
-
-    pub(crate) async fn scan(&self, block: Header, watch: SharedWatch) -> Result<ScannedBlock, PortError> {
-        self.ask(move |session| session.scan(&block, &watch)).await
+    /// A whole block, matched, and how many bytes it had.
+    pub(crate) async fn scan(
+        &self,
+        block: Header,
+        watch: SharedWatch,
+    ) -> Result<(ScannedBlock, usize), Fault> {
+        let body = self.bodies.block(&block.block.hash).await;
+        let body = body.map_err(|error| error.fault(&self.endpoint, "getblock"))?;
+        let (work, currency) = (Arc::clone(&self.work), self.currency.clone());
+        let len = body.bytes.len();
+        let matched =
+            tokio::task::spawn_blocking(move || scan::block(&body.bytes, &block, &work, &currency, &watch));
+        let matched = matched.await.map_err(|error| self.broken().because(error))?;
+        matched.map(|block| (block, len)).map_err(|error| error.fault(&self.endpoint))
     }
 
     pub(crate) async fn mempool(
         &self,
         known: &HashSet<TxId>,
         watch: &SharedWatch,
-    ) -> Result<Option<MempoolDiff>, PortError> {
+    ) -> Result<Option<MempoolDiff>, Fault> {
         let Some((tip, ids)) = self.ask(|session| session.snapshot()).await? else { return Ok(None) };
         let unknown: Vec<TxId> = ids.iter().filter(|id| !known.contains(*id)).copied().collect();
         let mut present: HashSet<TxId> = ids.into_iter().collect();
         if unknown.is_empty() {
             return Ok(Some(MempoolDiff { tip, present, credits: Vec::new(), spends: Vec::new() }));
         }
-        let watch = Arc::clone(watch);
-        let fetched = self.ask(move |session| session.fetch(&unknown, &watch)).await?;
+        let (watch, currency) = (Arc::clone(watch), self.currency.clone());
+        let fetched = self.ask(move |session| session.fetch(&unknown, &currency, &watch)).await?;
         // Not told as present, so that it is asked for again if it is still there next time.
         fetched.gone.iter().for_each(|id| {
             present.remove(id);
@@ -84,11 +100,17 @@ impl BitcoinNode {
         Ok(Some(MempoolDiff { tip, present, credits: fetched.credits, spends: fetched.spends }))
     }
 
-    /// Returns when the tip is another, or after `at_most`.
+    /// Returns when the tip may be another, or after `at_most`.
     pub(crate) async fn wait(&self, tip: BlockHash, at_most: Span) {
         let end = Instant::now() + Duration::from_millis(at_most.millis());
+        let news = async {
+            tokio::select! {
+                () = self.changed(tip, end) => {}
+                () = self.bell.rung() => {}
+            }
+        };
         // Out of time is as good an answer as any.
-        let _ = timeout_at(end, self.changed(tip, end)).await;
+        let _ = timeout_at(end, news).await;
     }
 
     async fn changed(&self, tip: BlockHash, end: Instant) {
@@ -119,10 +141,25 @@ impl BitcoinNode {
         }
     }
 
+    /// A header that was read ahead with others.
+    async fn read_ahead(&self, height: Height) -> Option<Header> {
+        let check = async |told: Vec<(Height, BlockHash, Vec<u8>)>| {
+            let work = Arc::clone(&self.work);
+            let read = move || {
+                let header = |(height, hash, bytes): &(Height, BlockHash, Vec<u8>)| {
+                    scan::header(bytes, *hash, *height, &work).ok()
+                };
+                told.iter().map(header).collect::<Option<Vec<_>>>()
+            };
+            tokio::task::spawn_blocking(read).await.ok().flatten()
+        };
+        self.ahead.at(height, &self.bodies, check).await
+    }
+
     async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Session<'_>) -> Result<T, PortError> + Send + 'static,
-    ) -> Result<T, PortError> {
+        question: impl FnOnce(&Session<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
         let permit = Arc::clone(&self.sessions).acquire_owned().await;
         let permit = permit.map_err(|error| self.broken().because(error))?;
         self.blocking(permit, question).await
@@ -133,19 +170,20 @@ impl BitcoinNode {
     async fn blocking<T: Send + 'static>(
         &self,
         permit: OwnedSemaphorePermit,
-        question: impl FnOnce(&Session<'_>) -> Result<T, PortError> + Send + 'static,
-    ) -> Result<T, PortError> {
-        let (endpoint, network) = (Arc::clone(&self.endpoint), self.network);
+        question: impl FnOnce(&Session<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let (endpoint, work) = (Arc::clone(&self.endpoint), Arc::clone(&self.work));
         let work = move || {
             let _permit = permit;
-            question(&Session::open(&endpoint, network)?)
+            question(&Session::open(&endpoint, &work)?)
         };
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|error| self.broken().because(error))?
     }
 
-    fn broken(&self) -> PortError {
-        PortError::transient(format!("{}: the thread that asked it failed", self.endpoint.label()))
+    fn broken(&self) -> Fault {
+        let what = format!("{}: the thread that asked it failed", self.endpoint.label());
+        Fault::new(FaultKind::Internal, what)
     }
 }
 
@@ -155,8 +193,39 @@ impl Node for BitcoinNode {
         self.endpoint.label()
     }
 
-    async fn verify(&self) -> Result<(), PortError> {
+    fn authority(&self) -> &str {
+        self.endpoint.authority()
+    }
+
+    async fn verify(&self) -> Result<(), Fault> {
         self.must_poll.store(false, Ordering::Relaxed);
-        self.ask(|session| session.verify()).await
+        let address = self
+            .ask(|session| {
+                session.verify()?;
+                Ok(session.zmq_blocks())
+            })
+            .await?;
+        self.bodies.probe().await;
+        if let Some(address) = address.and_then(|address| zmq::reachable(&address, &self.endpoint)) {
+            self.bell.hang(|ringer| zmq::listen(address, ringer));
+        }
+        Ok(())
+    }
+
+    async fn tip(&self) -> Result<Header, Fault> {
+        let tip = self.ask(|session| session.tip()).await?;
+        self.ahead.set_tip(tip.block.height);
+        Ok(tip)
+    }
+
+    async fn at(&self, height: Height) -> Result<Option<Header>, Fault> {
+        if let Some(header) = self.read_ahead(height).await {
+            return Ok(Some(header));
+        }
+        self.ask(move |session| session.at(height)).await
+    }
+
+    async fn header(&self, hash: BlockHash) -> Result<Option<Header>, Fault> {
+        self.ask(move |session| session.header(&hash)).await
     }
 }

@@ -10,12 +10,15 @@ use std::time::Duration;
 use bitcoincore_rpc::jsonrpc::minreq_http::{self, MinreqHttpTransport};
 use bitcoincore_rpc::jsonrpc::{self, Client as JsonRpcClient};
 use bitcoincore_rpc::{Auth as RpcAuth, Client, RpcApi};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tally_types::TxId;
 
 use crate::endpoint::{Auth, Endpoint};
+use crate::fault::{Fault, FaultKind};
+use crate::http::HttpError;
 
 /// The node is starting and answers nothing yet.
 const CODE_WARMING_UP: i32 = -28;
@@ -35,9 +38,15 @@ pub(crate) enum RpcError {
     /// The answer is not of the form it should be.
     #[error("{0}")]
     Malformed(String),
+    /// The answer ends in the middle.
+    #[error("{0}")]
+    Truncated(String),
+    /// The same over connections that are kept.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The cookie file cannot be read.
     #[error("cookie file {0:?} cannot be read")]
-    Cookie(std::path::PathBuf, #[source] Box<bitcoincore_rpc::Error>),
+    Cookie(std::path::PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl RpcError {
@@ -68,13 +77,34 @@ impl RpcError {
         matches!(self, Self::Refused { message, .. } if message.contains("pruned"))
     }
 
-    /// Whether the same call may go through later, with nothing changed by hand.
-    pub(crate) const fn may_pass(&self) -> bool {
+    fn kind(&self) -> FaultKind {
         match self {
-            Self::Refused { code, .. } => *code == CODE_WARMING_UP || *code != -32601,
-            Self::Status(status) => !matches!(*status, 401 | 403),
-            Self::Failed(_) | Self::Malformed(_) | Self::Cookie(..) => true,
+            Self::Refused { code: CODE_WARMING_UP, .. } => FaultKind::Busy,
+            Self::Refused { code: -32601, .. } => FaultKind::Unable,
+            Self::Refused { .. } if self.is_pruned() => FaultKind::Pruned,
+            Self::Refused { .. } => FaultKind::Error,
+            Self::Status(401 | 403) => FaultKind::Refused,
+            Self::Status(429 | 503) => FaultKind::Busy,
+            Self::Status(_) | Self::Failed(_) | Self::Cookie(..) => FaultKind::Unreachable,
+            Self::Malformed(_) => FaultKind::Malformed,
+            Self::Truncated(_) => FaultKind::Truncated,
+            Self::Http(error) => error.kind(),
         }
+    }
+
+    /// The fault of the node that was asked for `method`.
+    pub(crate) fn fault(self, endpoint: &Endpoint, method: &str) -> Fault {
+        let node = endpoint.label();
+        let message = match &self {
+            Self::Status(401 | 403) => format!("{node}: the node refuses user and password, or the cookie"),
+            // What minreq also says of a connection that was closed without a word.
+            Self::Status(503) => format!("{node}: the node is too busy to answer, or gone"),
+            Self::Failed(_) | Self::Http(HttpError::Transport(_)) => {
+                format!("{node}: the node does not answer")
+            }
+            other => format!("{node}: {method}: {other}"),
+        };
+        Fault::new(self.kind(), message).because(self)
     }
 }
 
@@ -137,6 +167,20 @@ impl Rpc {
     }
 }
 
+/// An error of the node in an answer over a connection that is kept.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ErrorObject {
+    pub(crate) code: i32,
+    #[serde(default)]
+    pub(crate) message: String,
+}
+
+impl From<ErrorObject> for RpcError {
+    fn from(error: ErrorObject) -> Self {
+        Self::Refused { code: error.code, message: error.message.chars().take(200).collect() }
+    }
+}
+
 fn unhex(method: &str, text: &RawValue) -> Result<Vec<u8>, RpcError> {
     let digits = text.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     digits.and_then(|digits| const_hex::decode(digits).ok()).ok_or_else(|| {
@@ -156,7 +200,8 @@ fn explain(error: bitcoincore_rpc::Error) -> RpcError {
             }
         }
         bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Json(error)) => {
-            RpcError::Malformed(format!("an answer of another form ({error})"))
+            let told = format!("an answer of another form ({error})");
+            if error.is_eof() { RpcError::Truncated(told) } else { RpcError::Malformed(told) }
         }
         other => RpcError::Failed(Box::new(other)),
     }

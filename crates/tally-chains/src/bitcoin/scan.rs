@@ -1,9 +1,11 @@
 //! Blocks and mempool transactions as bytes: checked, matched, and told in the words of the port.
 
-use std::sync::PoisonError;
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 
 use tally_matcher::{
-    BlockMatch, Hit, OutPoint as RawOutPoint, Target, check_pow, match_block, match_tx, verify_merkle_root,
+    BlockMatch, Hit, OutPoint as RawOutPoint, Pow, Target, WalkError, check_pow, match_block, match_tx,
+    verify_merkle_root,
 };
 use tally_ports::{Credit, Header, ScannedBlock, SharedWatch, Spend};
 use tally_types::{
@@ -11,17 +13,84 @@ use tally_types::{
 };
 
 use super::network::Network;
+use crate::endpoint::Endpoint;
+use crate::fault::{Fault, FaultKind};
 
 /// More than all coins of any chain of the family: 84 million of Litecoin.
 const VALUE_MAX: u64 = 84_000_000 * 100_000_000;
 
+/// Blocks whose work is remembered as checked.
+const WORKED_MAX: usize = 4096;
+
 /// Bytes that contradict what they were asked for as, in words.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Contradiction(pub(crate) String);
+#[error("{told}")]
+pub(crate) struct Contradiction {
+    told: String,
+    truncated: bool,
+}
+
+impl Contradiction {
+    fn new(what: impl std::fmt::Display) -> Self {
+        Self { told: what.to_string(), truncated: false }
+    }
+
+    /// The fault of the node that told the bytes.
+    pub(crate) fn fault(&self, endpoint: &Endpoint) -> Fault {
+        let kind = if self.truncated { FaultKind::Truncated } else { FaultKind::Contradiction };
+        Fault::new(kind, format!("{}: {self}", endpoint.label()))
+    }
+}
 
 fn contradiction<T>(what: impl std::fmt::Display) -> Result<T, Contradiction> {
-    Err(Contradiction(what.to_string()))
+    Err(Contradiction::new(what))
+}
+
+fn unwalked(hash: BlockHash, error: &WalkError) -> Contradiction {
+    let truncated = matches!(error, WalkError::Truncated { .. });
+    Contradiction { told: format!("block {hash}: {error}"), truncated }
+}
+
+/// Checks the work of headers. Where that takes long (scrypt) a header is checked once: its hash stands for its
+/// bytes.
+pub(crate) struct Work {
+    network: &'static Network,
+    checked: Mutex<HashSet<BlockHash>>,
+}
+
+impl Work {
+    pub(crate) fn new(network: &'static Network) -> Self {
+        Self { network, checked: Mutex::default() }
+    }
+
+    pub(crate) const fn network(&self) -> &'static Network {
+        self.network
+    }
+
+    /// Checks the work against the target that the header names, and that target against the easiest allowed.
+    fn check(&self, header: &[u8; 80], hash: BlockHash) -> Result<(), Contradiction> {
+        let is_slow = self.network.pow() == Pow::Scrypt;
+        if is_slow && self.checked.lock().unwrap_or_else(PoisonError::into_inner).contains(&hash) {
+            return Ok(());
+        }
+        let bits = tally_matcher::Header::new(*header).bits();
+        let bad = |error| Contradiction::new(format_args!("block {hash}: {error}"));
+        let (target, easiest) = (Target::from_compact(bits), Target::from_compact(self.network.easiest_bits));
+        if target.map_err(bad)? > easiest.map_err(bad)? {
+            return contradiction(format_args!(
+                "block {hash}: its target {bits:#010x} is easier than the chain allows"
+            ));
+        }
+        check_pow(header, self.network.pow()).map_err(bad)?;
+        if is_slow {
+            let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+            if checked.len() >= WORKED_MAX {
+                checked.clear();
+            }
+            checked.insert(hash);
+        }
+        Ok(())
+    }
 }
 
 /// Reads the header of the block `expected` from its 80 bytes.
@@ -29,7 +98,7 @@ pub(crate) fn header(
     bytes: &[u8],
     expected: BlockHash,
     height: Height,
-    network: &Network,
+    work: &Work,
 ) -> Result<Header, Contradiction> {
     let Ok(bytes) = <[u8; 80]>::try_from(bytes) else {
         return contradiction(format_args!(
@@ -42,7 +111,7 @@ pub(crate) fn header(
     if hash != expected {
         return contradiction(format_args!("the header of block {expected} is that of {hash}"));
     }
-    check_work(&bytes, hash, network)?;
+    work.check(&bytes, hash)?;
     Ok(Header {
         block: BlockRef { height, hash },
         prev: BlockHash::from_internal(raw.prev_hash()),
@@ -50,34 +119,28 @@ pub(crate) fn header(
     })
 }
 
-/// Checks the work against the target that the header names, and that target against the easiest allowed.
-fn check_work(header: &[u8; 80], hash: BlockHash, network: &Network) -> Result<(), Contradiction> {
-    let bits = tally_matcher::Header::new(*header).bits();
-    let bad = |error| Contradiction(format!("block {hash}: {error}"));
-    let (target, easiest) = (Target::from_compact(bits), Target::from_compact(network.easiest_bits));
-    if target.map_err(bad)? > easiest.map_err(bad)? {
-        return contradiction(format_args!(
-            "block {hash}: its target {bits:#010x} is easier than the chain allows"
-        ));
-    }
-    check_pow(header, network.pow()).map_err(bad)
-}
-
 /// Checks a block's bytes and finds what is watched in them.
 pub(crate) fn block(
     bytes: &[u8],
     expected: &Header,
-    network: &Network,
+    work: &Work,
     currency: &Currency,
     watch: &SharedWatch,
 ) -> Result<ScannedBlock, Contradiction> {
-    let BlockRef { hash, height } = expected.block;
+    let (BlockRef { hash, height }, network) = (expected.block, work.network());
+    // Before all else: of another block there is nothing to say.
+    if let Some(header) = bytes.get(..80).and_then(|bytes| bytes.try_into().ok()) {
+        let told = BlockHash::from_internal(tally_matcher::Header::new(header).block_hash());
+        if told != hash {
+            return contradiction(format_args!("the header of block {hash} is that of {told}"));
+        }
+    }
     let found = {
         let set = watch.read().unwrap_or_else(PoisonError::into_inner);
         match_block(&set, bytes, network.options())
     };
-    let found = found.map_err(|error| Contradiction(format!("block {hash}: {error}")))?;
-    let header = header(&found.header, hash, height, network)?;
+    let found = found.map_err(|error| unwalked(hash, &error))?;
+    let header = header(&found.header, hash, height, work)?;
     if header != *expected {
         return contradiction(format_args!("block {hash}: its header is not the one told before"));
     }
@@ -85,7 +148,7 @@ pub(crate) fn block(
         return contradiction(format_args!("block {hash}: {} bytes too many", found.trailing_bytes));
     }
     // With or without a hit: else a node could take the hit away. A twentieth of what the transport costs.
-    verify_merkle_root(bytes).map_err(|error| Contradiction(format!("block {hash}: {error}")))?;
+    verify_merkle_root(bytes).map_err(|error| Contradiction::new(format_args!("block {hash}: {error}")))?;
     let credits = credits(&found, currency)?;
     let spends = found.spends.iter().map(|spend| spend_of(&spend.outpoint, &spend.txid)).collect();
     Ok(ScannedBlock { header, credits, spends, method: None })
@@ -142,7 +205,8 @@ fn credit(hit: &Hit, currency: &Currency) -> Result<Credit, Contradiction> {
         key: DepositKey { txid, slot: hit.vout.to_string() },
         currency: currency.clone(),
         amount: BaseUnits::from_units(u128::from(hit.value)),
-        script: script.map_err(|error| Contradiction(format!("output {} of {txid}: {error}", hit.vout)))?,
+        script: script
+            .map_err(|error| Contradiction::new(format_args!("output {} of {txid}: {error}", hit.vout)))?,
         inputs: spent.map(outpoint).collect(),
     })
 }

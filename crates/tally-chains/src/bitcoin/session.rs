@@ -2,26 +2,28 @@
 //!
 //! Relied on: `getblockcount`, `getbestblockhash`, `getblockhash`, `getblockheader` (its bytes, and of its JSON
 //! the height alone, which no node gets wrong), `getblock` as bytes, `getrawmempool`, `getrawtransaction` in
-//! batches; used where present: `getnetworkinfo`, `waitfornewblock`.
+//! batches; used where present: `getnetworkinfo`, `waitfornewblock`, `getzmqnotifications`. Blocks are fetched
+//! elsewhere (`bodies`).
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tally_ports::{Credit, Header, PortError, ScannedBlock, SharedWatch, Spend};
+use tally_ports::{Credit, Header, SharedWatch, Spend};
 use tally_types::{BlockHash, Currency, Height, TxId};
 
 use super::network::{Coin, Network};
 use super::rpc::{Rpc, RpcError};
-use super::scan::{self, Contradiction};
+use super::scan::{self, Contradiction, Work};
 use crate::endpoint::Endpoint;
+use crate::fault::{Fault, FaultKind};
 
 /// For an answer of a few bytes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// For a block or a batch of transactions.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Tip and height are asked one after the other; a block may come between.
-const TIP_ATTEMPTS_MAX: usize = 4;
+const TIP_ATTEMPTS_MAX: usize = 3;
 /// Transactions in one batch.
 const BATCH_MAX: usize = 100;
 
@@ -29,6 +31,7 @@ const BATCH_MAX: usize = 100;
 pub(crate) struct Session<'a> {
     endpoint: &'a Endpoint,
     network: &'static Network,
+    work: &'a Work,
     calls: Rpc,
     bodies: Rpc,
 }
@@ -53,14 +56,22 @@ struct NewBlock {
     hash: BlockHash,
 }
 
+#[derive(Deserialize)]
+struct Notification {
+    #[serde(rename = "type")]
+    kind: String,
+    address: String,
+}
+
 impl<'a> Session<'a> {
-    pub(crate) fn open(endpoint: &'a Endpoint, network: &'static Network) -> Result<Self, PortError> {
-        let client = |timeout| Rpc::new(endpoint, timeout).map_err(|error| fault(endpoint, "", error));
-        Ok(Self { endpoint, network, calls: client(ANSWER_TIMEOUT)?, bodies: client(BODY_TIMEOUT)? })
+    pub(crate) fn open(endpoint: &'a Endpoint, work: &'a Work) -> Result<Self, Fault> {
+        let client = |timeout| Rpc::new(endpoint, timeout).map_err(|error| error.fault(endpoint, "cookie"));
+        let (calls, bodies) = (client(ANSWER_TIMEOUT)?, client(BODY_TIMEOUT)?);
+        Ok(Self { endpoint, network: work.network(), work, calls, bodies })
     }
 
     /// Proves that the node is of the configured chain and answers what is needed.
-    pub(crate) fn verify(&self) -> Result<(), PortError> {
+    pub(crate) fn verify(&self) -> Result<(), Fault> {
         let genesis = self.hash_at(0)?.map(|hash| hash.to_string()).unwrap_or_default();
         if genesis != self.network.genesis {
             return Err(
@@ -82,19 +93,22 @@ impl<'a> Session<'a> {
         self.tip().map(drop)
     }
 
-    fn foreign(&self, why: std::fmt::Arguments<'_>) -> PortError {
+    fn foreign(&self, why: std::fmt::Arguments<'_>) -> Fault {
         let Network { coin, name, .. } = self.network;
         let (coin, node) = (coin.name(), self.endpoint.label());
-        PortError::persistent(format!("{node}: not a node of coin = {coin:?}, network = {name:?}: {why}"))
+        Fault::new(
+            FaultKind::Foreign,
+            format!("{node}: not a node of coin = {coin:?}, network = {name:?}: {why}"),
+        )
     }
 
     /// The hash of the best branch's last block.
-    pub(crate) fn best(&self) -> Result<BlockHash, PortError> {
+    pub(crate) fn best(&self) -> Result<BlockHash, Fault> {
         self.ask("getbestblockhash", &[])
     }
 
     /// The tip with its height, which the node must confirm.
-    pub(crate) fn tip(&self) -> Result<Header, PortError> {
+    pub(crate) fn tip(&self) -> Result<Header, Fault> {
         for _ in 0..TIP_ATTEMPTS_MAX {
             let height: u64 = self.ask("getblockcount", &[])?;
             let best = self.best()?;
@@ -102,17 +116,19 @@ impl<'a> Session<'a> {
                 return self.read_header(best, Height::new(height))?.ok_or_else(|| self.absent(&best));
             }
         }
-        Err(PortError::transient(format!("{}: the tip moves too fast", self.endpoint.label())))
+        // Blocks come faster than questions: then by the height that the node names in the header.
+        let best = self.best()?;
+        self.header(&best)?.ok_or_else(|| self.absent(&best))
     }
 
     /// A block of the best branch.
-    pub(crate) fn at(&self, height: Height) -> Result<Option<Header>, PortError> {
+    pub(crate) fn at(&self, height: Height) -> Result<Option<Header>, Fault> {
         let Some(hash) = self.hash_at(height.get())? else { return Ok(None) };
         self.read_header(hash, height)?.map(Some).ok_or_else(|| self.absent(&hash))
     }
 
     /// A block of any branch.
-    pub(crate) fn header(&self, hash: &BlockHash) -> Result<Option<Header>, PortError> {
+    pub(crate) fn header(&self, hash: &BlockHash) -> Result<Option<Header>, Fault> {
         const METHOD: &str = "getblockheader";
         match self.calls.call::<VerboseHeader>(METHOD, &[json!(hash), json!(true)]) {
             Ok(told) => self.read_header(*hash, Height::new(told.height)),
@@ -121,18 +137,18 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn read_header(&self, hash: BlockHash, height: Height) -> Result<Option<Header>, PortError> {
+    fn read_header(&self, hash: BlockHash, height: Height) -> Result<Option<Header>, Fault> {
         const METHOD: &str = "getblockheader";
         match self.calls.bytes(METHOD, &[json!(hash), json!(false)]) {
             Ok(bytes) => {
-                scan::header(&bytes, hash, height, self.network).map(Some).map_err(|error| self.lies(error))
+                scan::header(&bytes, hash, height, self.work).map(Some).map_err(|error| self.lies(error))
             }
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(self.fault(METHOD, error)),
         }
     }
 
-    fn hash_at(&self, height: u64) -> Result<Option<BlockHash>, PortError> {
+    fn hash_at(&self, height: u64) -> Result<Option<BlockHash>, Fault> {
         match self.calls.call("getblockhash", &[json!(height)]) {
             Ok(hash) => Ok(Some(hash)),
             Err(error) if error.is_out_of_range() => Ok(None),
@@ -140,23 +156,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// A whole block, matched.
-    pub(crate) fn scan(&self, block: &Header, watch: &SharedWatch) -> Result<ScannedBlock, PortError> {
-        const METHOD: &str = "getblock";
-        let hash = block.block.hash;
-        let bytes = self.bodies.bytes(METHOD, &[json!(hash), json!(0)]).map_err(|error| {
-            if error.is_pruned() {
-                let node = self.endpoint.label();
-                PortError::persistent(format!("{node}: the node is pruned and has thrown block {hash} away"))
-            } else {
-                self.fault(METHOD, error)
-            }
-        })?;
-        scan::block(&bytes, block, self.network, &self.currency()?, watch).map_err(|error| self.lies(error))
-    }
-
     /// The mempool's ids between two equal tips; `None` where the tip moved.
-    pub(crate) fn snapshot(&self) -> Result<Option<(BlockHash, Vec<TxId>)>, PortError> {
+    pub(crate) fn snapshot(&self) -> Result<Option<(BlockHash, Vec<TxId>)>, Fault> {
         let before = self.best()?;
         let ids =
             self.bodies.call("getrawmempool", &[]).map_err(|error| self.fault("getrawmempool", error))?;
@@ -164,8 +165,12 @@ impl<'a> Session<'a> {
     }
 
     /// What is of interest in these mempool transactions.
-    pub(crate) fn fetch(&self, ids: &[TxId], watch: &SharedWatch) -> Result<Fetched, PortError> {
-        let currency = self.currency()?;
+    pub(crate) fn fetch(
+        &self,
+        ids: &[TxId],
+        currency: &Currency,
+        watch: &SharedWatch,
+    ) -> Result<Fetched, Fault> {
         let mut fetched = Fetched::default();
         for ids in ids.chunks(BATCH_MAX) {
             let bodies = self.bodies.transactions(ids);
@@ -175,7 +180,7 @@ impl<'a> Session<'a> {
                     fetched.gone.push(*id);
                     continue;
                 };
-                let found = scan::transaction(&bytes, *id, self.network, &currency, watch);
+                let found = scan::transaction(&bytes, *id, self.network, currency, watch);
                 match found.map_err(|error| self.lies(error))? {
                     Some(found) => {
                         fetched.credits.extend(found.credits);
@@ -189,7 +194,7 @@ impl<'a> Session<'a> {
     }
 
     /// Waits up to `patience` for a block; `None` if the node cannot do that.
-    pub(crate) fn wait_for_block(&self, patience: Duration) -> Result<Option<BlockHash>, PortError> {
+    pub(crate) fn wait_for_block(&self, patience: Duration) -> Result<Option<BlockHash>, Fault> {
         const METHOD: &str = "waitfornewblock";
         let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX).max(1);
         match self.calls.call::<NewBlock>(METHOD, &[json!(millis)]) {
@@ -199,36 +204,26 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn ask<T: serde::de::DeserializeOwned>(&self, method: &str, params: &[Value]) -> Result<T, PortError> {
+    /// Where the node publishes its blocks over ZMQ; nothing if it does not.
+    pub(crate) fn zmq_blocks(&self) -> Option<String> {
+        let told = self.calls.call::<Vec<Notification>>("getzmqnotifications", &[]).ok()?;
+        told.into_iter().find(|one| one.kind == "pubhashblock").map(|one| one.address)
+    }
+
+    fn ask<T: serde::de::DeserializeOwned>(&self, method: &str, params: &[Value]) -> Result<T, Fault> {
         self.calls.call(method, params).map_err(|error| self.fault(method, error))
     }
 
-    fn currency(&self) -> Result<Currency, PortError> {
-        self.network.currency()
+    fn absent(&self, hash: &BlockHash) -> Fault {
+        let told = format!("{}: block {hash} is named and then not found", self.endpoint.label());
+        Fault::new(FaultKind::Absent, told)
     }
 
-    fn absent(&self, hash: &BlockHash) -> PortError {
-        PortError::transient(format!("{}: block {hash} is named and then not found", self.endpoint.label()))
+    fn lies(&self, error: Contradiction) -> Fault {
+        error.fault(self.endpoint)
     }
 
-    fn lies(&self, error: Contradiction) -> PortError {
-        PortError::transient(format!("{}: {error}", self.endpoint.label()))
+    fn fault(&self, method: &str, error: RpcError) -> Fault {
+        error.fault(self.endpoint, method)
     }
-
-    fn fault(&self, method: &str, error: RpcError) -> PortError {
-        fault(self.endpoint, method, error)
-    }
-}
-
-fn fault(endpoint: &Endpoint, method: &str, error: RpcError) -> PortError {
-    let node = endpoint.label();
-    let message = match &error {
-        RpcError::Status(401 | 403) => format!("{node}: the node refuses user and password, or the cookie"),
-        // What minreq also says of a connection that was closed without a word.
-        RpcError::Status(503) => format!("{node}: the node is too busy to answer, or gone"),
-        RpcError::Failed(_) => format!("{node}: the node does not answer"),
-        other => format!("{node}: {method}: {other}"),
-    };
-    let kind = if error.may_pass() { PortError::transient } else { PortError::persistent };
-    kind(message).because(error)
 }

@@ -11,6 +11,7 @@ use super::*;
 use crate::testing::{FakeNode, settings, watching};
 
 mod chain;
+mod faults;
 
 const P2WPKH: &str = "00141111111111111111111111111111111111111111";
 const P2PKH: &str = "76a914222222222222222222222222222222222222222288ac";
@@ -243,7 +244,8 @@ fn a_real_peg_out_of_litecoin_is_credited_from_its_block() {
     let ltc = json!({"id": "ltc", "kind": "bitcoin", "coin": "ltc", "network": "regtest"});
     let network = Network::of(&settings_of(&ltc)).unwrap();
     let hash = "3fd17c39e1e97554b5e505a09b95c201b57283f5743776b5bb0497191fc7a319".parse().unwrap();
-    let header = scan::header(&bytes[..80], hash, Height::new(434), network).unwrap();
+    let work = scan::Work::new(network);
+    let header = scan::header(&bytes[..80], hash, Height::new(434), &work).unwrap();
     let currency = network.currency().unwrap();
     // The HogEx's own first output, and the peg-out behind it.
     let hogaddr = {
@@ -251,7 +253,7 @@ fn a_real_peg_out_of_litecoin_is_credited_from_its_block() {
         const_hex::encode(&bytes[at..at + 34])
     };
     let watch = watching(&["00144bd81867d359512e16b86fd2d457a0a07213b0c5", &hogaddr]);
-    let block = scan::block(&bytes, &header, network, &currency, &watch).unwrap();
+    let block = scan::block(&bytes, &header, &work, &currency, &watch).unwrap();
     let id = "1e526c2cc0ccfb3df7ceedfcb8fe1bb0aa406020e7260c1ba0132e031524ac8c";
     assert_eq!(lines(&block.credits), [format!("{id}:1 300000000 LTC from 1")]);
 

@@ -7,15 +7,20 @@ fn read(json: &str, schemes: &[&str]) -> Result<Vec<Endpoint>, PortError> {
 
 #[test]
 fn endpoints_are_named_without_what_may_be_secret() {
-    for (url, label, loopback) in [
-        ("http://127.0.0.1:8332", "http://127.0.0.1:8332", true),
-        ("http://localhost:1/", "http://localhost:1", true),
-        ("http://[::1]:8332", "http://[::1]:8332", true),
-        ("https://mainnet.example/v3/0123456789abcdef?key=k", "https://mainnet.example", false),
+    for (url, label, authority, loopback) in [
+        ("http://127.0.0.1:8332", "http://127.0.0.1:8332", "127.0.0.1:8332", true),
+        ("http://localhost:1/", "http://localhost:1", "localhost:1", true),
+        ("http://[::1]:8332", "http://[::1]:8332", "[::1]:8332", true),
+        (
+            "https://mainnet.example/v3/0123456789abcdef?key=k",
+            "https://mainnet.example",
+            "mainnet.example:443",
+            false,
+        ),
     ] {
         let list = read(&format!(r#"[{{"url": "{url}"}}]"#), &["http", "https"]).unwrap();
         assert_eq!((list[0].label(), list[0].is_loopback()), (label, loopback), "{url}");
-        assert_eq!(format!("{:?}", list[0]), label);
+        assert_eq!((format!("{:?}", list[0]).as_str(), list[0].authority()), (label, authority));
     }
 }
 

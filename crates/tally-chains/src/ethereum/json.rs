@@ -9,8 +9,6 @@ use std::thread;
 
 use serde::de::DeserializeOwned;
 
-/// What serde_json reads on any stack.
-const DEPTH_PLAIN_MAX: usize = 100;
 /// Two levels for each of 1,024 calls, and what stands around them.
 const DEPTH_MAX: usize = 2_100;
 /// Stack for one level: some ten times what an optimised build takes, for builds that are not.
@@ -33,12 +31,22 @@ pub(crate) enum JsonError {
     Lost,
 }
 
+impl JsonError {
+    /// The answer ends in the middle.
+    pub(crate) fn is_truncated(&self) -> bool {
+        matches!(self, Self::Form(error) if error.is_eof())
+    }
+}
+
 /// Reads a value. It may take milliseconds for each megabyte.
 pub(crate) fn parse<T: DeserializeOwned + Send>(bytes: &[u8]) -> Result<T, JsonError> {
-    match depth(bytes) {
-        0..=DEPTH_PLAIN_MAX => Ok(serde_json::from_slice(bytes)?),
-        depth @ ..=DEPTH_MAX => parse_deep(bytes, depth),
-        depth => Err(JsonError::Depth(depth)),
+    match serde_json::from_slice(bytes) {
+        // It has no kind of its own for that.
+        Err(error) if error.to_string().starts_with("recursion limit exceeded") => match depth(bytes) {
+            depth @ ..=DEPTH_MAX => parse_deep(bytes, depth),
+            depth => Err(JsonError::Depth(depth)),
+        },
+        outcome => Ok(outcome?),
     }
 }
 

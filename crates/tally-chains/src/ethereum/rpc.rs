@@ -4,17 +4,16 @@
 
 use std::time::Duration;
 
-use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, RequestBuilder};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::json::{self, JsonError};
-use crate::endpoint::{Auth, Endpoint};
+use crate::endpoint::Endpoint;
+use crate::fault::{Fault, FaultKind};
+use crate::http::{Body, Http, HttpError, sign_in};
 
-/// To connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// For traces, which the node computes anew.
@@ -35,12 +34,9 @@ pub(crate) enum RpcError {
     /// The HTTP server refused the request.
     #[error("http status {0}")]
     Status(u16),
-    /// No answer came.
-    #[error("the node does not answer")]
-    Transport(#[source] reqwest::Error),
-    /// The answer is larger than any that is expected.
-    #[error("an answer of more than {BODY_BYTES_MAX} bytes")]
-    TooLarge,
+    /// No answer came, or not the whole of it.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The answer cannot be read.
     #[error("an answer of another form")]
     Json(#[source] JsonError),
@@ -70,9 +66,11 @@ impl RpcError {
 
     /// The node no longer has the state that the block was executed on.
     pub(crate) fn is_state_missing(&self) -> bool {
-        const WORDS: [&str; 6] = [
+        const WORDS: [&str; 8] = [
             "missing trie node",
             "historical state",
+            "no state available",
+            "state is pruned",
             "state not available",
             "state is not available",
             "state has been pruned",
@@ -86,13 +84,28 @@ impl RpcError {
         matches!(self, Self::Refused { code: -32602, .. })
     }
 
-    /// Whether the same call may go through later, with nothing changed by hand.
-    pub(crate) const fn may_pass(&self) -> bool {
+    fn kind(&self) -> FaultKind {
         match self {
-            Self::Refused { code, .. } => *code != -32601,
-            Self::Status(status) => !matches!(*status, 401 | 403),
-            _ => true,
+            Self::Refused { .. } if self.is_unknown_method() => FaultKind::Unable,
+            Self::Refused { .. } => FaultKind::Error,
+            Self::Status(401 | 403) => FaultKind::Refused,
+            Self::Status(429 | 503) => FaultKind::Busy,
+            Self::Status(_) => FaultKind::Unreachable,
+            Self::Http(error) => error.kind(),
+            Self::Json(error) if error.is_truncated() => FaultKind::Truncated,
+            Self::Json(_) | Self::Malformed(_) => FaultKind::Malformed,
         }
+    }
+
+    /// The fault of the node that was asked for `method`.
+    pub(crate) fn fault(self, endpoint: &Endpoint, method: &str) -> Fault {
+        let node = endpoint.label();
+        let message = match &self {
+            Self::Status(401 | 403) => format!("{node}: the node refuses user and password, or its key"),
+            Self::Http(HttpError::Transport(_)) => format!("{node}: the node does not answer"),
+            other => format!("{node}: {method}: {other}"),
+        };
+        Fault::new(self.kind(), message).because(self)
     }
 }
 
@@ -103,7 +116,7 @@ fn says(message: &str, words: &[&str]) -> bool {
 
 /// A client of one node.
 pub(crate) struct Rpc {
-    client: Client,
+    http: Http,
     endpoint: Endpoint,
 }
 
@@ -132,9 +145,7 @@ enum Refusal {
 impl Rpc {
     /// A client; it connects when it is used.
     pub(crate) fn new(endpoint: Endpoint) -> Result<Self, reqwest::Error> {
-        let builder = Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none());
-        let builder = if endpoint.is_loopback() { builder.no_proxy() } else { builder };
-        Ok(Self { client: builder.build()?, endpoint })
+        Ok(Self { http: Http::new(&endpoint, TRACE_TIMEOUT)?, endpoint })
     }
 
     /// The node.
@@ -168,7 +179,8 @@ impl Rpc {
         T: DeserializeOwned + Send + 'static,
     {
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-        let (status, body) = self.post(timeout, &request).await?;
+        let body = self.post(timeout, &request).await?;
+        let status = body.status;
         match read::<Answer<T>>(body).await {
             Ok(answer) => answer.outcome(),
             // What is not JSON-RPC comes from something in front of the node, and its status says more.
@@ -186,8 +198,9 @@ impl Rpc {
         for params in params.chunks(BATCH_MAX) {
             let call = |(id, params)| json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
             let request: Vec<Value> = params.iter().enumerate().map(call).collect();
-            let (status, body) = self.post(ANSWER_TIMEOUT, &Value::Array(request)).await?;
-            if let Ok(Refusal::Whole { error }) = serde_json::from_slice(&body) {
+            let body = self.post(ANSWER_TIMEOUT, &Value::Array(request)).await?;
+            let status = body.status;
+            if let Ok(Refusal::Whole { error }) = serde_json::from_slice(&body.bytes) {
                 return Err(error.into());
             }
             let answers = match read::<Vec<Answer<T>>>(body).await {
@@ -200,21 +213,12 @@ impl Rpc {
         Ok(values)
     }
 
-    async fn post(&self, timeout: Duration, request: &Value) -> Result<(StatusCode, Vec<u8>), RpcError> {
-        let transport = |error: reqwest::Error| RpcError::Transport(error.without_url());
-        let mut post = self.client.post(self.endpoint.url.clone()).timeout(timeout).json(request);
-        if let Auth::Basic { user, password } = &self.endpoint.auth {
-            post = post.basic_auth(user, Some(password.expose()));
-        }
-        let mut response = post.send().await.map_err(transport)?;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(transport)? {
-            if body.len().saturating_add(chunk.len()) > BODY_BYTES_MAX {
-                return Err(RpcError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok((response.status(), body))
+    async fn post(&self, timeout: Duration, request: &Value) -> Result<Body, RpcError> {
+        let post = |client: &Client| -> RequestBuilder {
+            let post = client.post(self.endpoint.url.clone()).timeout(timeout).json(request);
+            sign_in(&self.endpoint, None, post)
+        };
+        Ok(self.http.ask(post, BODY_BYTES_MAX).await?)
     }
 }
 
@@ -249,10 +253,11 @@ fn in_order<T>(answers: Vec<Answer<T>>, count: usize) -> Result<Vec<Option<T>>, 
     places.into_iter().map(outcome).collect()
 }
 
-async fn read<T: DeserializeOwned + Send + 'static>(body: Vec<u8>) -> Result<T, RpcError> {
-    if body.len() <= INLINE_BYTES_MAX {
-        return json::parse(&body).map_err(RpcError::Json);
+/// The body's part of the memory for answers is given back once it is read.
+async fn read<T: DeserializeOwned + Send + 'static>(body: Body) -> Result<T, RpcError> {
+    if body.bytes.len() <= INLINE_BYTES_MAX {
+        return json::parse(&body.bytes).map_err(RpcError::Json);
     }
-    let parsed = tokio::task::spawn_blocking(move || json::parse(&body)).await;
+    let parsed = tokio::task::spawn_blocking(move || json::parse(&body.bytes)).await;
     parsed.unwrap_or(Err(JsonError::Lost)).map_err(RpcError::Json)
 }

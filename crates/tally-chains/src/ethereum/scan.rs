@@ -7,13 +7,13 @@
 use std::sync::PoisonError;
 
 use ethers_core::abi::ethereum_types::BloomInput;
-use ethers_core::types::{Address, Bloom, H256, U256};
+use ethers_core::types::{Bloom, H256, U256};
 use tally_matcher::WatchSet;
 use tally_ports::{Credit, Header, SharedWatch};
 use tally_types::{BaseUnits, Currency, DepositKey, Script, TxId};
 
 use super::plan::Plan;
-use super::wire::{Block, Frame, Log, Receipt, Trace, Transaction};
+use super::wire::{Account, Block, BloomBits, Frame, Hash, Log, Receipt, Trace, Transaction};
 
 /// keccak-256 of `Transfer(address,address,uint256)`.
 const TRANSFER: H256 = H256([
@@ -29,7 +29,7 @@ const SLOT_VALUE: &str = "value";
 #[error("{0}")]
 pub(crate) struct Contradiction(pub(crate) String);
 
-fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), Contradiction> {
+pub(super) fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), Contradiction> {
     if holds { Ok(()) } else { Err(Contradiction(what())) }
 }
 
@@ -55,7 +55,7 @@ impl Told {
             Finder { plan, set: &set, bloom: self.block.logs_bloom.as_ref(), credits: Vec::new() };
         for (index, (transaction, receipt)) in self.block.transactions.iter().zip(&self.receipts).enumerate()
         {
-            let done = receipt.status.map(|status| status.as_u64()) == Some(1);
+            let done = succeeded(receipt);
             match &self.traces {
                 None => finder.top_level(transaction, receipt, done),
                 Some(traces) => finder.traced(transaction, traces.get(index), done)?,
@@ -70,13 +70,13 @@ impl Told {
     /// One receipt for each transaction, in order, all of this very block.
     fn check_receipts(&self, expected: &Header) -> Result<(), Contradiction> {
         let (block, hash) = (&self.block.transactions, expected.block.hash);
-        let ours = |what: H256| what.as_bytes() == hash.display_bytes();
+        let ours = |what: Hash| what.0 == *hash.display_bytes();
         ensure(self.receipts.len() == block.len(), || {
             format!("block {hash} has {} transactions and {} receipts", block.len(), self.receipts.len())
         })?;
         for (transaction, receipt) in block.iter().zip(&self.receipts) {
-            let place =
-                receipt.block_number.as_u64() == expected.block.height.get() && ours(receipt.block_hash);
+            let here = receipt.block_number.get() == Some(expected.block.height.get());
+            let place = here && ours(receipt.block_hash);
             let logs = receipt.logs.iter();
             let logs = logs.map(|log| ours(log.block_hash) && log.transaction_hash == transaction.hash);
             ensure(
@@ -99,7 +99,7 @@ impl Told {
 struct Finder<'a> {
     plan: &'a Plan,
     set: &'a WatchSet,
-    bloom: Option<&'a Bloom>,
+    bloom: Option<&'a BloomBits>,
     credits: Vec<Credit>,
 }
 
@@ -107,7 +107,13 @@ impl Finder<'_> {
     /// What the transaction itself transfers.
     fn top_level(&mut self, transaction: &Transaction, receipt: &Receipt, done: bool) {
         if let (true, Some(to)) = (done, transaction.to.or(receipt.contract_address)) {
-            self.native(transaction.hash, SLOT_VALUE.to_owned(), transaction.from, to, transaction.value);
+            self.native(
+                transaction.hash,
+                || SLOT_VALUE.to_owned(),
+                transaction.from,
+                to,
+                transaction.value.0,
+            );
         }
     }
 
@@ -138,15 +144,15 @@ impl Finder<'_> {
 
     /// Every call that stands, the outer before the inner. What a failed call or any call below it transferred
     /// was undone.
-    fn calls(&mut self, txid: H256, root: &Frame) {
+    fn calls(&mut self, txid: Hash, root: &Frame) {
         let mut stack = vec![(root, String::new())];
         while let Some((frame, path)) = stack.pop() {
             if frame.failed() {
                 continue;
             }
             if let (true, Some(to), Some(value)) = (transfers(&frame.kind), frame.to, frame.value) {
-                let slot = if path.is_empty() { SLOT_VALUE.to_owned() } else { path.clone() };
-                self.native(txid, slot, frame.from, to, value);
+                let slot = || if path.is_empty() { SLOT_VALUE.to_owned() } else { path.clone() };
+                self.native(txid, slot, frame.from, to, value.0);
             }
             let inner = frame.calls.iter().flatten().enumerate();
             let inner = inner.map(|(index, call)| {
@@ -160,19 +166,22 @@ impl Finder<'_> {
         }
     }
 
-    fn native(&mut self, txid: H256, slot: String, from: Address, to: Address, value: U256) {
+    fn native(&mut self, txid: Hash, slot: impl FnOnce() -> String, from: Account, to: Account, value: U256) {
         let currency = &self.plan.native;
         credit(&mut self.credits, self.set, currency, txid, slot, (from, to), value);
     }
 
     /// The transfers of allow-listed tokens in a receipt's logs.
     fn tokens(&mut self, receipt: &Receipt) -> Result<(), Contradiction> {
+        if !receipt.logs.iter().any(|log| self.plan.tokens.contains_key(&log.address.address())) {
+            return Ok(());
+        }
         let mut logs: Vec<&Log> = receipt.logs.iter().collect();
-        logs.sort_by_key(|log| log.log_index);
+        logs.sort_by_key(|log| log.log_index.0);
         for (ordinal, log) in logs.into_iter().enumerate() {
-            let Some(token) = self.plan.tokens.get(&log.address) else { continue };
+            let Some(token) = self.plan.tokens.get(&log.address.address()) else { continue };
             let Some((from, to, amount)) = transfer(log) else { continue };
-            let (txid, slot) = (receipt.transaction_hash, format!("log-{ordinal}"));
+            let (txid, slot) = (receipt.transaction_hash, || format!("log-{ordinal}"));
             let found = self.credits.len();
             credit(&mut self.credits, self.set, &token.currency, txid, slot, (from, to), amount);
             if self.credits.len() > found {
@@ -190,19 +199,19 @@ fn credit(
     credits: &mut Vec<Credit>,
     set: &WatchSet,
     currency: &Currency,
-    txid: H256,
-    slot: String,
-    (from, to): (Address, Address),
+    txid: Hash,
+    slot: impl FnOnce() -> String,
+    (from, to): (Account, Account),
     value: U256,
 ) {
-    if value.is_zero() || from == to || !set.contains_script(to.as_bytes()) {
+    if value.is_zero() || from == to || !set.contains_script(&to.0) {
         return;
     }
-    let Ok(script) = Script::from_bytes(to.as_bytes()) else { return };
+    let Ok(script) = Script::from_bytes(&to.0) else { return };
     // No chain has issued as much; a token that claims to has paid any order.
     let units = u128::try_from(value).unwrap_or(u128::MAX);
     credits.push(Credit {
-        key: DepositKey { txid: TxId::from_display(txid.0), slot },
+        key: DepositKey { txid: TxId::from_display(txid.0), slot: slot() },
         currency: currency.clone(),
         amount: BaseUnits::from_units(units),
         script,
@@ -215,25 +224,24 @@ fn transfers(kind: &str) -> bool {
     ["CALL", "CREATE", "CREATE2", "SELFDESTRUCT"].iter().any(|known| known.eq_ignore_ascii_case(kind))
 }
 
+/// Executed to its end.
+pub(super) fn succeeded(receipt: &Receipt) -> bool {
+    receipt.status.and_then(|status| status.get()) == Some(1)
+}
+
 /// An ERC-20 transfer: three topics (an ERC-721 transfer has four) and 32 bytes of data.
-fn transfer(log: &Log) -> Option<(Address, Address, U256)> {
+fn transfer(log: &Log) -> Option<(Account, Account, U256)> {
     let [topic, from, to] = log.topics.as_slice() else { return None };
-    if *topic != TRANSFER {
+    if topic.0 != TRANSFER.0 {
         return None;
     }
-    let amount: &[u8; 32] = log.data.as_ref().try_into().ok()?;
-    Some((address(from)?, address(to)?, U256::from_big_endian(amount)))
+    Some((from.address()?, to.address()?, U256::from_big_endian(&log.data.0?)))
 }
 
-/// The address in a topic, which is filled up with zeros.
-fn address(topic: &H256) -> Option<Address> {
-    let (zeros, address) = topic.as_bytes().split_at(12);
-    zeros.iter().all(|byte| *byte == 0).then(|| Address::from_slice(address))
-}
-
-fn covers(bloom: &Bloom, log: &Log) -> bool {
+fn covers(bloom: &BloomBits, log: &Log) -> bool {
+    let bloom = Bloom(bloom.0);
     let has = |bytes: &[u8]| bloom.contains_input(BloomInput::Raw(bytes));
-    has(log.address.as_bytes()) && log.topics.iter().all(|topic| has(topic.as_bytes()))
+    has(&log.address.0) && log.topics.as_slice().iter().all(|topic| has(&topic.0))
 }
 
 #[cfg(test)]

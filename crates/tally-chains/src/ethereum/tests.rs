@@ -36,6 +36,7 @@ fn receipt(height: u64) -> Value {
     json!({
         "transactionHash": hash(1_000 + height), "blockHash": hash(height),
         "blockNumber": format!("{height:#x}"), "status": "0x1", "logs": [], "contractAddress": null,
+        "gasUsed": "0x5208", "effectiveGasPrice": "0x2",
     })
 }
 
@@ -61,6 +62,11 @@ fn node(chain_id: u64, tip: u64) -> (FakeNode, Arc<Mutex<u64>>) {
         let height = number(&params[0]);
         let found = height <= *known.lock().unwrap();
         Ok(if found { block(height, params[1] == true) } else { Value::Null })
+    });
+    // Whoever is asked for has as much as was paid to the shop so far.
+    node.answers("eth_getBalance", |params| {
+        let height = number(&params[1]["blockHash"]);
+        Ok(json!(format!("{:#x}", height * (height + 1) / 2)))
     });
     node.answers("eth_getBlockReceipts", |params| Ok(json!([receipt(number(&params[0]))])));
     node.answers("debug_traceBlockByHash", |params| {
@@ -123,8 +129,8 @@ async fn a_block_by_whatever_the_node_offers() {
     let missing = (-32601, "the method does not exist/is not available");
     for (name, keys, without, method, receipts_alone) in [
         ("by trace", json!({}), &[][..], "trace", 0),
-        ("no traces", json!({}), &["debug_traceBlockByHash"], "toplevel", 0),
-        ("traces not wanted", json!({"trace": "off"}), &[], "toplevel", 0),
+        ("no traces", json!({}), &["debug_traceBlockByHash"], "balance", 0),
+        ("traces not wanted", json!({"trace": "off"}), &[], "balance", 0),
         ("receipts one by one", json!({}), &["eth_getBlockReceipts"], "trace", 1),
     ] {
         let (node, _) = node(31_337, 3);
@@ -173,7 +179,7 @@ async fn what_is_absent_is_asked_for_again() {
             Err((-32000, "execution timeout")),
             Err("execution timeout"),
         ),
-        ("no state", json!({}), "debug_traceBlockByHash", pruned.clone(), Ok("toplevel")),
+        ("no state to trace", json!({}), "debug_traceBlockByHash", pruned.clone(), Ok("balance")),
         (
             "no state, required",
             json!({"trace": "required"}),
@@ -224,3 +230,6 @@ async fn waiting_ends_with_another_tip_or_in_time() {
     source.wait(&seen, Span::from_secs(20)).await;
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }
+
+mod balances;
+mod faults;

@@ -59,7 +59,7 @@ impl Known {
         Self::hash(self.best.last().unwrap())
     }
 
-    fn find(&self, hash: &Value) -> Result<(usize, &Vec<u8>), (i64, &'static str)> {
+    pub(super) fn find(&self, hash: &Value) -> Result<(usize, &Vec<u8>), (i64, &'static str)> {
         let beside = self.stale.iter().map(|(height, block)| (*height, block));
         let mut all = self.best.iter().enumerate().chain(beside);
         all.find(|(_, block)| json!(Self::hash(block)) == *hash).ok_or((self.not_found, "Block not found"))

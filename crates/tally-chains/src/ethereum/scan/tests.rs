@@ -238,12 +238,12 @@ fn answers_that_contradict_each_other_are_no_result() {
 
     let good =
         || Case { logs: logs(), ..Case::new(SHOP, Some(call("CALL", PAYER, SHOP, "0x5", Value::Null))) };
-    let other = H256::repeat_byte(9);
-    type Spoil = fn(&mut Told, H256);
+    let other = Hash::from(H256::repeat_byte(9));
+    type Spoil = fn(&mut Told, Hash);
     let spoils: [(&str, Spoil, &str); 9] = [
         ("a receipt left out", |told, _| told.receipts.clear(), "1 transactions and 0 receipts"),
         ("of another block", |told, other| told.receipts[0].block_hash = other, "is not one of block"),
-        ("of another height", |told, _| told.receipts[0].block_number = 8.into(), "is not one of block"),
+        ("of another height", |told, _| told.receipts[0].block_number.0 = 8.into(), "is not one of block"),
         (
             "of another transaction",
             |told, other| told.receipts[0].transaction_hash = other,
