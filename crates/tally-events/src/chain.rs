@@ -142,6 +142,9 @@ pub struct DepositConfirmed {
     pub depth: u32,
     /// The tip it was reached at.
     pub tip: BlockRef,
+    /// Whether its block is final: no reorg can take it any more. Told once, whatever the depth.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub finalized: bool,
 }
 
 /// Where a followed deposit stands.
@@ -182,4 +185,101 @@ pub struct ChainCheckpointed {
     pub watched_through: Position,
     /// The watcher's clock.
     pub observed_at: Timestamp,
+    /// The height of the last final block; none where none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finalized: Option<Height>,
+}
+
+/// The chain itself says that a block, and all before it, can no longer leave the branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainFinalized {
+    /// The chain.
+    pub chain: ChainId,
+    /// The last final block.
+    pub block: BlockRef,
+}
+
+/// From here on the chain's scripts are divided among so many shards. Stands, in one append, on the chain's plan,
+/// on the subject of each shard that ends (which takes nothing more), and is followed there by what the new ones
+/// start from: a checkpoint on each one's own subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainSharded {
+    /// The chain.
+    pub chain: ChainId,
+    /// The number of this division, counted up; it stands in the new shards' subjects.
+    pub generation: u32,
+    /// How many shards there are now.
+    pub count: u32,
+    /// The block that all shards before had as their tip; none where nothing was watched yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<BlockRef>,
+    /// As in `block_connected`: the least of the shards before.
+    pub watched_through: Position,
+    /// The clock of that shard's watcher which had reported least lately.
+    pub observed_at: Timestamp,
+}
+
+/// A range of blocks is to be matched again, in parts, by whoever has time. On the chain's rescan subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RescanRequested {
+    /// The chain.
+    pub chain: ChainId,
+    /// The number of this rescan, counted up.
+    pub rescan: u32,
+    /// The first block.
+    pub from: Height,
+    /// The last block.
+    pub to: Height,
+    /// How many blocks a part has; the last may have fewer.
+    pub part_blocks: u64,
+    /// Where the oldest request stands that was not done when this was written; 0: this is the oldest.
+    pub since: Position,
+}
+
+/// A block with payments to watched scripts, as a rescan found it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundBlock {
+    /// The block.
+    pub block: BlockRef,
+    /// The hash of the block before.
+    pub prev: BlockHash,
+    /// The header's time.
+    pub time: Timestamp,
+    /// The payments.
+    pub deposits: Vec<Deposit>,
+}
+
+/// A part of a rescan was matched, against the scripts of the shard named in the envelope. What was found does not
+/// count by this: only the shard's writer can say that the blocks are on its branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RescanReported {
+    /// The chain.
+    pub chain: ChainId,
+    /// Which rescan.
+    pub rescan: u32,
+    /// Which part of it, from 0.
+    pub part: u64,
+    /// The last block that was matched.
+    pub last: BlockRef,
+    /// What was found, ascending.
+    pub found: Vec<FoundBlock>,
+    /// Whether more of this part follows, too much for one fact.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+    /// As in `rescan.requested`.
+    pub since: Position,
+}
+
+/// The writer of the shard named in the envelope has made what a part of a rescan found its own: what was not
+/// known is in the log before this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RescanApplied {
+    /// The chain.
+    pub chain: ChainId,
+    /// Which rescan.
+    pub rescan: u32,
+    /// Which part of it.
+    pub part: u64,
+    /// As in `rescan.requested`: 0 where this was the last that was open.
+    pub since: Position,
 }

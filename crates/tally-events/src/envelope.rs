@@ -135,6 +135,16 @@ facts! {
     "chain.observed" 1 ChainObserved(ChainObserved),
     /// See [`ChainCheckpointed`].
     "chain.checkpointed" 1 ChainCheckpointed(ChainCheckpointed),
+    /// See [`ChainFinalized`].
+    "chain.finalized" 1 ChainFinalized(ChainFinalized),
+    /// See [`ChainSharded`].
+    "chain.sharded" 1 ChainSharded(ChainSharded),
+    /// See [`RescanRequested`].
+    "rescan.requested" 1 RescanRequested(RescanRequested),
+    /// See [`RescanReported`].
+    "rescan.reported" 1 RescanReported(RescanReported),
+    /// See [`RescanApplied`].
+    "rescan.applied" 1 RescanApplied(RescanApplied),
     /// See [`DepositSeen`].
     "deposit.seen" 1 DepositSeen(DepositSeen),
     /// See [`DepositMined`].
@@ -174,6 +184,8 @@ pub struct Event {
     pub time: Timestamp,
     /// The writer's lease, where it writes under one.
     pub epoch: Epoch,
+    /// The part of the chain's watched scripts it is about, where it is about a chain.
+    pub shard: Shard,
     /// The id of what led to it.
     pub causation: Option<String>,
     /// The id of the request or process it belongs to.
@@ -208,11 +220,14 @@ struct Wire<'a> {
     min_reader: u32,
     #[serde(default)]
     epoch: Epoch,
+    #[serde(default, skip_serializing_if = "Shard::is_whole")]
+    shard: Shard,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     causation: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     correlation: Option<String>,
-    data: Box<RawValue>,
+    #[serde(borrow)]
+    data: &'a RawValue,
 }
 
 impl Event {
@@ -228,7 +243,15 @@ impl Event {
             hash.update(data.get());
         }
         let id = data_encoding::HEXLOWER.encode(&hash.finalize()[..16]);
-        Self { id, subject, time, epoch: Epoch::NONE, causation: None, correlation: None, fact }
+        let (epoch, shard) = (Epoch::NONE, Shard::WHOLE);
+        Self { id, subject, time, epoch, shard, causation: None, correlation: None, fact }
+    }
+
+    /// The same about a part of the chain's scripts.
+    #[must_use]
+    pub fn of_shard(mut self, shard: Shard) -> Self {
+        self.shard = shard;
+        self
     }
 
     /// The same under a lease.
@@ -250,6 +273,7 @@ impl Event {
     /// # Errors
     /// Only where the fact itself cannot be written as JSON, which no fact of ours is.
     pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let data = self.fact.data()?;
         serde_json::to_vec(&Wire {
             specversion: "1.0",
             id: self.id.clone(),
@@ -260,9 +284,10 @@ impl Event {
             v: self.fact.version(),
             min_reader: READER,
             epoch: self.epoch,
+            shard: self.shard,
             causation: self.causation.clone(),
             correlation: self.correlation.clone(),
-            data: self.fact.data()?,
+            data: &data,
         })
     }
 
@@ -275,12 +300,13 @@ impl Event {
         if wire.min_reader > READER {
             return Err(DecodeError::TooNew { kind: wire.kind.into_owned(), needed: wire.min_reader });
         }
-        let fact = Fact::decode(&wire.kind, wire.v, &wire.data)?;
+        let fact = Fact::decode(&wire.kind, wire.v, wire.data)?;
         Ok(Self {
             id: wire.id,
             subject: wire.subject,
             time: wire.time,
             epoch: wire.epoch,
+            shard: wire.shard,
             causation: wire.causation,
             correlation: wire.correlation,
             fact,

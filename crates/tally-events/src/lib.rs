@@ -11,6 +11,7 @@ mod delivery;
 mod envelope;
 mod order;
 mod rates;
+mod shard;
 mod subject;
 
 pub use account::{
@@ -18,8 +19,9 @@ pub use account::{
     MerchantSettings, OrderClaimed, WalletAdded,
 };
 pub use chain::{
-    BlockConnected, BlockDisconnected, ChainCheckpointed, ChainObserved, CheckpointDeposit, CheckpointStage,
-    Deposit, DepositConfirmed, DepositMined, DepositReplaced, DepositSeen, DepositUnmined, DepositVanished,
+    BlockConnected, BlockDisconnected, ChainCheckpointed, ChainFinalized, ChainObserved, ChainSharded,
+    CheckpointDeposit, CheckpointStage, Deposit, DepositConfirmed, DepositMined, DepositReplaced,
+    DepositSeen, DepositUnmined, DepositVanished, FoundBlock, RescanApplied, RescanReported, RescanRequested,
 };
 pub use delivery::{DeliveryAttempted, DeliveryOutcome};
 pub use envelope::{DecodeError, Epoch, Event, Fact, NewEvent, Recorded, SOURCE};
@@ -28,4 +30,5 @@ pub use order::{
     OrderExpired, OrderInvalidated, OrderQuoted, OrderUnwatched, Policy, Price, RateLock,
 };
 pub use rates::{AssetRate, DroppedSource, FiatRate, RatesPublished};
+pub use shard::{Place, Shard, ShardError};
 pub use subject::{Subject, SubjectError};

@@ -1,7 +1,8 @@
 //! Facts of one order, on `tally.v1.order.<p>.<order_id>`.
 
 use rust_decimal::Decimal;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 use tally_types::{
     BaseUnits, ChainId, Currency, DepositKey, Face, Fingerprint, Height, MerchantId, OrderId, PriceAmount,
     Script, Span, Timestamp, WalletId,
@@ -62,7 +63,7 @@ pub struct Policy {
 }
 
 /// How many confirmations make an order `confirmed` and `complete`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Counts {
     /// For `confirmed`.
     pub confirmed: u32,
@@ -71,6 +72,25 @@ pub struct Counts {
     /// Other counts for larger amounts, ascending; the last whose amount is reached holds.
     #[serde(default)]
     pub thresholds: Vec<CountsFrom>,
+    /// Whether an order is complete once its blocks are final, whatever their depth. Where a chain never says
+    /// what is final, such an order stays confirmed.
+    #[serde(default)]
+    pub finalized: bool,
+}
+
+/// As derived, but that `finalized` is left out of texts where it is not set: facts stay as they were.
+impl Serialize for Counts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let whole = self.finalized || !serializer.is_human_readable();
+        let mut counts = serializer.serialize_struct("Counts", if whole { 4 } else { 3 })?;
+        counts.serialize_field("confirmed", &self.confirmed)?;
+        counts.serialize_field("complete", &self.complete)?;
+        counts.serialize_field("thresholds", &self.thresholds)?;
+        if whole {
+            counts.serialize_field("finalized", &self.finalized)?;
+        }
+        counts.end()
+    }
 }
 
 /// Confirmation counts that hold from an amount on.

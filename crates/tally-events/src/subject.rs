@@ -35,6 +35,16 @@ impl Subject {
         Self(format!("tally.v1.chain.{chain}.{generation}-{shard}").into())
     }
 
+    /// `tally.v1.chain.<chain>.plan`: how many shards the chain has.
+    pub fn chain_plan(chain: &ChainId) -> Self {
+        Self(format!("tally.v1.chain.{chain}.plan").into())
+    }
+
+    /// `tally.v1.chain.<chain>.rescan`: ranges of blocks that are matched again.
+    pub fn chain_rescan(chain: &ChainId) -> Self {
+        Self(format!("tally.v1.chain.{chain}.rescan").into())
+    }
+
     /// `tally.v1.claim.<merchant>.<face>.<base32 of SHA-256 of the merchant's own id>`.
     pub fn claim(merchant: MerchantId, face: Face, own_id: &str) -> Self {
         let digest = BASE32_NOPAD.encode(&Sha256::digest(own_id.as_bytes())).to_ascii_lowercase();

@@ -56,19 +56,30 @@ async function payAndMine(button) {
   }
 }
 
+// Browsers offer the clipboard to pages over HTTPS only; elsewhere the text is selected instead.
+function copy(button) {
+  if (navigator.clipboard) {
+    navigator.clipboard.writeText(button.dataset.copy).then(() => {
+      button.textContent = "Copied";
+    });
+  } else {
+    getSelection().selectAllChildren(button.parentElement.querySelector("output"));
+  }
+}
+
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
   if (button.id === "pay-and-mine") payAndMine(button);
-  if (button.dataset.copy) {
-    navigator.clipboard.writeText(button.dataset.copy).then(() => {
-      button.textContent = "Copied";
-    });
-  }
+  if (button.dataset.copy) copy(button);
 });
 
 const events = new EventSource(`/order/${id}/events`);
-events.onmessage = refresh;
+events.onmessage = (message) => {
+  // The first message tells what the page shows already: to draw it again could take a button from under a click.
+  const shown = document.getElementById("status");
+  if (!shown || JSON.parse(message.data).version > Number(shown.dataset.version)) refresh();
+};
 settle();
 setInterval(tick, 1000);
 setInterval(refresh, 15000);

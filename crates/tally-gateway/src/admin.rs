@@ -2,11 +2,10 @@
 //!
 //! The command line speaks the same API, to a running instance or to one made for the moment.
 
+mod keys;
 mod merchants;
 mod orders;
 mod wallets;
-
-pub(crate) use wallets::wallet_key;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -17,15 +16,16 @@ use axum::routing::{delete, get, post};
 use tally_ports::PortError;
 
 use crate::app::App;
+use crate::instance::Instance;
 use crate::problem::Problem;
 
 /// The routes below `/v1/admin`.
-pub(crate) fn routes(app: App) -> Router<App> {
+pub(crate) fn routes(app: App) -> Router<Instance> {
     Router::new()
         .route("/v1/admin/merchants", get(merchants::list).post(merchants::create))
         .route("/v1/admin/merchants/{merchant}", get(merchants::show).patch(merchants::change))
-        .route("/v1/admin/merchants/{merchant}/keys", get(merchants::keys).post(merchants::create_key))
-        .route("/v1/admin/merchants/{merchant}/keys/{key}", delete(merchants::revoke_key))
+        .route("/v1/admin/merchants/{merchant}/keys", get(keys::list).post(keys::create))
+        .route("/v1/admin/merchants/{merchant}/keys/{key}", delete(keys::revoke))
         .route("/v1/admin/merchants/{merchant}/wallets", get(wallets::list).post(wallets::add))
         .route("/v1/admin/merchants/{merchant}/wallets/{wallet}/addresses", get(wallets::addresses))
         .route("/v1/admin/orders", get(orders::list))
@@ -41,9 +41,14 @@ async fn authorize(State(app): State<App>, request: Request, next: Next) -> Resp
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
     let good = match (&app.admin_token, given) {
-        (Some(token), Some(given)) => tally_sign::verify_key(given, &tally_sign::hash_key(token)),
+        // An empty token is none: it would open to everybody.
+        (Some(token), Some(given)) if !token.is_empty() => {
+            tally_sign::verify_key(given, &tally_sign::hash_key(token))
+        }
         _ => false,
     };
     if good { next.run(request).await } else { unauthorized() }

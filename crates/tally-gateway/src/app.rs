@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use tally_account::{ChainDefaults, PolicyDefaults};
-use tally_address::AddressParams;
+use tally_account::{ChainDefaults, PolicyDefaults, Wallet};
+use tally_address::{AddressParams, ExtendedKey, ScriptKind};
 use tally_events::{Counts, NewEvent, Subject};
 use tally_ports::{AppendError, Clock, Entropy, EventLog, Expectation, ReadModel};
 use tally_pricing::RateTable;
 use tally_sign::MasterKey;
-use tally_types::{BaseUnits, ChainId, Currency, Position, Span};
+use tally_types::{BaseUnits, ChainId, Currency, OrderId, Position, Span};
 use tokio::sync::watch;
 
 use crate::problem::Problem;
 
 /// How long an answer waits for the fold to reach what the log already holds.
-const FOLD_WAIT: Span = Span::from_millis(500);
+pub(crate) const FOLD_WAIT: Span = Span::from_millis(500);
 
 /// How old a watcher's last report may be before its coins are not offered.
 pub(crate) const WATCHER_SILENCE_MAX: Span = Span::from_secs(60);
@@ -97,6 +97,30 @@ impl Gateway {
         self.chains.iter().find(|chain| chain.id == *id)
     }
 
+    /// Says that a chain is none of those that are configured.
+    pub(crate) fn no_chain(&self, chain: &str) -> String {
+        let known: Vec<_> = self.chains.iter().map(|chain| chain.id.as_str()).collect();
+        format!("no chain {chain:?}; configured are: {}", known.join(", "))
+    }
+
+    /// The payment page of an order.
+    pub(crate) fn payment_url(&self, order: &OrderId) -> String {
+        format!("{}/order/{order}", self.public_url)
+    }
+
+    /// A wallet's key, ready to derive.
+    pub(crate) fn wallet_key(&self, wallet: &Wallet) -> Result<ExtendedKey, Problem> {
+        let chain = self.chain(&wallet.chain).ok_or_else(|| {
+            let message = format!("the chain {} of this wallet is not configured here", wallet.chain);
+            Problem::unavailable("ChainUnavailable", message, 60)
+        })?;
+        let kind = wallet.script_kind.parse::<ScriptKind>().ok();
+        ExtendedKey::parse(&wallet.public_key, chain.params, kind).map_err(|error| {
+            tracing::error!(wallet = %wallet.id, %error, "a stored wallet key cannot be read");
+            Problem::internal()
+        })
+    }
+
     /// Waits until everything the log holds on `subject` is folded, and says where its last fact stands.
     pub(crate) async fn caught_up(&self, subject: &Subject) -> Result<Position, Problem> {
         let last = self.log.last(subject).await?;
@@ -105,9 +129,19 @@ impl Gateway {
         Ok(position)
     }
 
+    /// Waits until everything the log holds is folded.
+    pub(crate) async fn caught_up_with_all(&self) -> Result<(), Problem> {
+        self.folded(self.log.head().await?).await
+    }
+
     /// Waits until the log is folded through `position`.
     pub(crate) async fn folded(&self, position: Position) -> Result<(), Problem> {
         if self.model.wait_for(position, FOLD_WAIT).await { Ok(()) } else { Err(Problem::behind()) }
+    }
+
+    /// Waits until what was just appended is folded here.
+    pub(crate) async fn settle(&self, positions: &[Position]) -> Result<(), Problem> {
+        self.folded(positions.last().copied().unwrap_or(Position::START)).await
     }
 
     /// Appends; `Ok(None)` when someone else was faster and the decision has to be made again.

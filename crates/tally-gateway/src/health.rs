@@ -1,5 +1,7 @@
 //! Liveness and readiness.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -7,13 +9,18 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 use tally_types::Span;
+use tokio::time::timeout;
 
-use crate::app::{App, WATCHER_SILENCE_MAX};
+use crate::app::WATCHER_SILENCE_MAX;
+use crate::instance::Instance;
 
 /// How far the fold may be behind before this instance says so.
 const FOLD_WAIT: Span = Span::from_millis(200);
 
-pub(crate) fn routes() -> Router<App> {
+/// How long the log may take to answer before this instance says so.
+const LOG_WAIT: Duration = Duration::from_secs(1);
+
+pub(crate) fn routes() -> Router<Instance> {
     Router::new().route("/livez", get(live)).route("/readyz", get(ready))
 }
 
@@ -23,11 +30,11 @@ async fn live() -> &'static str {
 
 /// Ready: the log answers and is folded. What stands beside it (chains, rates) is named, and does not make
 /// the instance unready: orders can be created and read without.
-async fn ready(State(app): State<App>) -> Response {
-    let head = app.log.head().await;
-    let folded = match &head {
-        Ok(head) => app.model.wait_for(*head, FOLD_WAIT).await,
-        Err(_) => false,
+async fn ready(State(app): State<Instance>) -> Response {
+    let head = timeout(LOG_WAIT, app.log.head()).await.ok().and_then(Result::ok);
+    let folded = match head {
+        Some(head) => app.model.wait_for(head, FOLD_WAIT).await,
+        None => false,
     };
     let now = app.clock.now();
     let mut chains = serde_json::Map::new();
@@ -45,7 +52,7 @@ async fn ready(State(app): State<App>) -> Response {
     }
     let body = json!({
         "ready": folded,
-        "log": head.is_ok(),
+        "log": head.is_some(),
         "folded": app.model.position(),
         "chains": chains,
         "rates_published_at": app.rates.borrow().published_at(),

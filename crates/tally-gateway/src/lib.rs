@@ -9,7 +9,10 @@ mod app;
 mod assets;
 mod checkout;
 mod deepay;
+mod extract;
+mod guard;
 mod health;
+mod instance;
 mod observe;
 mod orders;
 mod problem;
@@ -17,49 +20,42 @@ mod rates;
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::middleware;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::limit::RequestBodyLimitLayer;
+use tokio_util::sync::CancellationToken;
 
 pub use app::{App, ChainInfo, CoinInfo, Gateway};
+use instance::Instance;
 use problem::Problem;
-
-/// No request of ours is larger.
-const BODY_MAX: usize = 1024 * 1024;
-
-impl Gateway {
-    /// The payment page of an order.
-    pub(crate) fn payment_url(&self, order: &tally_types::OrderId) -> String {
-        format!("{}/order/{order}", self.public_url)
-    }
-}
 
 /// Everything on the public listener.
 pub fn public(app: App) -> Router {
+    public_until(app, CancellationToken::new())
+}
+
+/// Everything on the public listener. Once `stop` is canceled, live streams end, which a listener that closes
+/// gracefully would otherwise wait for.
+pub fn public_until(app: App, stop: CancellationToken) -> Router {
+    let rates = rates::Rates::new(&app);
     let routes = Router::new()
         .merge(deepay::routes())
         .merge(checkout::routes())
-        .merge(rates::routes())
+        .merge(rates.routes())
         .merge(health::routes());
-    finish(routes, app)
+    rates.in_front_of(finish(routes, Instance::new(app, stop)))
 }
 
 /// Everything on the admin listener.
 pub fn admin(app: App) -> Router {
-    finish(admin::routes(app.clone()).merge(health::routes()), app)
+    let routes = admin::routes(app.clone()).merge(health::routes());
+    finish(routes, Instance::new(app, CancellationToken::new()))
 }
 
-fn finish(routes: Router<App>, app: App) -> Router {
-    routes
-        .fallback(|| async { Problem::not_found("there is nothing at this address") })
-        .method_not_allowed_fallback(|| async {
+fn finish(routes: Router<Instance>, instance: Instance) -> Router {
+    let routes =
+        routes.fallback(|| async { Problem::nothing_here() }).method_not_allowed_fallback(|| async {
             Problem {
                 status: StatusCode::METHOD_NOT_ALLOWED,
                 ..Problem::bad_request("this method is not for this address")
             }
-        })
-        .layer(CatchPanicLayer::custom(|_| axum::response::IntoResponse::into_response(Problem::internal())))
-        .layer(RequestBodyLimitLayer::new(BODY_MAX))
-        .layer(middleware::from_fn_with_state(app.clone(), observe::count))
-        .with_state(app)
+        });
+    guard::around(routes).with_state(instance)
 }

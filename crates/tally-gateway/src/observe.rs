@@ -1,14 +1,12 @@
 //! Counting requests, by route and outcome.
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
 use metrics::{counter, histogram};
 
-use crate::app::App;
-
 /// Counts one request under its route's pattern, so that ids make no new series.
-pub(crate) async fn count(State(_): State<App>, request: Request, next: Next) -> Response {
+pub(crate) async fn count(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_else(|| "unknown".to_owned());
     let started = tokio::time::Instant::now();

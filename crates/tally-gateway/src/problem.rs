@@ -45,6 +45,10 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "RecordNotFound", message)
     }
 
+    pub(crate) fn nothing_here() -> Self {
+        Self::not_found("there is nothing at this address")
+    }
+
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "OrderIsNotValid", message)
     }
@@ -62,8 +66,20 @@ impl Problem {
         Self { retry_after_secs: Some(retry_after_secs), ..problem }
     }
 
+    /// The fold is behind the log, or nobody can say that it is not.
     pub(crate) fn behind() -> Self {
         Self::unavailable("ServiceUnavailable", "this instance is catching up: ask again in a second", 1)
+    }
+
+    /// More is asked of this instance than it can do.
+    pub(crate) fn busy() -> Self {
+        Self::unavailable("ServiceUnavailable", "this instance is busy: ask again in a few seconds", 5)
+    }
+
+    /// More than one may ask for.
+    pub(crate) fn too_many(message: impl Into<String>) -> Self {
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "RateLimitException", message);
+        Self { retry_after_secs: Some(15), ..problem }
     }
 
     pub(crate) fn internal() -> Self {

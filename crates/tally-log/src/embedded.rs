@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tally_events::Recorded;
+use tally_events::{Epoch, Recorded};
 use tally_ports::{Clock, PortError};
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -102,6 +102,17 @@ impl Embedded {
     /// One of the logs.
     pub fn log(&self, name: LogName) -> EmbeddedLog {
         EmbeddedLog::new(self.0.clone(), name)
+    }
+
+    /// Every lease has epochs above `floor` from now on: for a log that was restored, whose facts were written under
+    /// epochs that no lease here knows of.
+    ///
+    /// # Errors
+    /// Those of the log.
+    pub async fn raise_epochs(&self, floor: Epoch) -> Result<(), PortError> {
+        let (answer, raised) = tokio::sync::oneshot::channel();
+        self.0.request(writer::Request::EpochsAbove(floor.get(), answer)).await?;
+        raised.await.map_err(|_| stopped(&self.0.dir))?.map(drop)
     }
 
     /// Leases among the tasks of this process, by `clock`; they end with it, and their epochs grow for ever.

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::ConnectErrorKind;
+use tally_events::Epoch;
 use tally_ports::PortError;
 use tokio::sync::watch;
 
@@ -117,6 +118,24 @@ impl Nats {
     pub async fn lease(&self) -> Result<NatsLease, PortError> {
         let stream = streams::leases(&self.link, self.replicas()).await?;
         Ok(NatsLease::new(self.link.clone(), stream))
+    }
+
+    /// Every lease has epochs above `floor` from now on: for a log that was restored. Nobody may hold one meanwhile.
+    ///
+    /// # Errors
+    /// As [`Nats::log`].
+    pub async fn raise_epochs(&self, floor: Epoch) -> Result<(), PortError> {
+        let stream = streams::leases(&self.link, self.replicas()).await?;
+        // An epoch is an entry's sequence: a purge up to one that is not there yet moves the stream there.
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+            PortError::transient("the NATS server did not raise the leases' epochs").because(error)
+        };
+        let state = stream.get_info().await.map_err(|error| failed(error.into()))?.state;
+        if state.last_sequence < floor.get() {
+            let purge = stream.purge().sequence(floor.get().saturating_add(1));
+            purge.await.map_err(|error| failed(error.into()))?;
+        }
+        Ok(())
     }
 
     /// The publisher of the public subjects. With the embedded log, too: then on the server of `[publish]`.

@@ -122,7 +122,7 @@ impl World {
             key: "00".repeat(8).parse().unwrap(),
             index: 0,
             birth_height: Height::new(90),
-            counts: Counts { confirmed: 1, complete: 6, thresholds: Vec::new() },
+            counts: Counts { confirmed: 1, complete: 6, thresholds: Vec::new(), finalized: false },
             policy: policy(),
             quoted_at: now,
             expires_at: now.plus(Span::from_secs(1200)),

@@ -4,13 +4,13 @@
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use tally_events::{AcceptedDeposit, OrderCreated, Policy, Price, Subject};
+use tally_events::{AcceptedDeposit, OrderCreated, Place, Policy, Price, Shard, Subject};
 use tally_types::{
     BaseUnits, BlockRef, ChainId, Currency, DepositKey, Face, Height, MerchantId, OrderId, Position, Script,
     Timestamp, WalletId,
 };
 
-use crate::{DepositState, Exceptions, QuoteState, Status};
+use crate::{DepositState, Exceptions, QuoteState, Stage, Status};
 
 mod command;
 mod deadline;
@@ -63,7 +63,6 @@ pub struct Order {
     created: OrderCreated,
     quotes: Vec<QuoteState>,
     deposits: Vec<DepositState>,
-    tips: Vec<(ChainId, Height)>,
     accepted: Vec<AcceptedDeposit>,
     canceled: bool,
     invalid: bool,
@@ -204,7 +203,12 @@ impl Order {
 
     /// A deposit's confirmations, under the last tip the order was shown.
     pub fn deposit_confirmations(&self, deposit: &DepositState) -> u64 {
-        deposit.confirmations(self.tip(&deposit.chain))
+        let Some(quote) = self.quote_by_number(deposit.quote) else { return 0 };
+        let mined_at = match deposit.stage() {
+            Stage::Mined(block) => Some(block.height),
+            Stage::Mempool | Stage::Gone => None,
+        };
+        quote.told_confirmations(deposit.confirmations(quote.tip), mined_at)
     }
 
     /// Whether its addresses have left the watch set.
@@ -289,9 +293,10 @@ impl Order {
         self.latest_quote().map_or(1, QuoteState::complete_count)
     }
 
-    /// The heights, by chain, at which the order reaches or loses something: it needs to be shown each
-    /// `block_connected` that takes a tip to or over one, and each `block_disconnected` of one.
-    pub fn thresholds(&self) -> Vec<(ChainId, Height)> {
+    /// The heights, by chain and script, at which the order reaches or loses something: of the shard that has the
+    /// script it needs to be shown each `block_connected` that takes the tip to or over one, and each
+    /// `block_disconnected` of one.
+    pub fn thresholds(&self) -> Vec<(ChainId, Place, Height)> {
         let mut heights = Vec::new();
         for deposit in &self.deposits {
             let (Some(mined), Some(quote)) = (&deposit.mined, self.quote_by_number(deposit.quote)) else {
@@ -300,7 +305,7 @@ impl Order {
             let own = mined.block.height;
             for count in [1, quote.confirmed_count(), quote.complete_count()] {
                 let height = own.get().saturating_add(u64::from(count).saturating_sub(1));
-                heights.push((deposit.chain.clone(), Height::new(height)));
+                heights.push((deposit.chain.clone(), quote.place, Height::new(height)));
             }
         }
         heights.sort();
@@ -308,26 +313,32 @@ impl Order {
         heights
     }
 
-    /// Shows confirmations as of a tip between two thresholds, where by construction nothing else changes.
-    /// For answers; a fold does not need it.
-    pub fn show_tip(&mut self, chain: &ChainId, tip: BlockRef) {
-        if self.quotes.iter().any(|quote| quote.terms.chain == *chain) {
-            self.set_tip(chain, tip.height);
-        }
-    }
-
-    pub(crate) fn tip(&self, chain: &ChainId) -> Height {
-        self.tips.iter().find(|(known, _)| known == chain).map_or(Height::new(0), |(_, tip)| *tip)
-    }
-
-    fn set_tip(&mut self, chain: &ChainId, tip: Height) {
-        match self.tips.binary_search_by(|(known, _)| known.cmp(chain)) {
-            Ok(at) => {
-                if let Some(known) = self.tips.get_mut(at) {
-                    known.1 = tip;
-                }
+    /// The heights, by chain and script, whose becoming final the order waits for: it needs to be shown each
+    /// `finalized` that reaches one.
+    pub fn awaited_finality(&self) -> Vec<(ChainId, Place, Height)> {
+        let mut heights = Vec::new();
+        for deposit in &self.deposits {
+            if let (Some(mined), Some(quote)) = (&deposit.mined, self.quote_by_number(deposit.quote))
+                && quote.needs_finality()
+                && mined.block.height > quote.finalized
+            {
+                heights.push((deposit.chain.clone(), quote.place, mined.block.height));
             }
-            Err(at) => self.tips.insert(at, (chain.clone(), tip)),
+        }
+        heights.sort();
+        heights.dedup();
+        heights
+    }
+
+    /// Shows confirmations as of the tip of a chain's shard, between two thresholds, where by construction nothing
+    /// else changes. For answers; a fold does not need it.
+    pub fn show_tip(&mut self, chain: &ChainId, shard: Shard, tip: BlockRef) {
+        self.set_tip(chain, shard, tip.height);
+    }
+
+    fn set_tip(&mut self, chain: &ChainId, shard: Shard, tip: Height) {
+        for quote in self.quotes.iter_mut().filter(|quote| quote.is_on(chain, shard)) {
+            quote.tip = tip;
         }
     }
 

@@ -3,8 +3,11 @@
 //! Not here: how a quote is made (`order/command.rs`).
 
 use serde::{Deserialize, Serialize};
-use tally_events::OrderQuoted;
-use tally_types::{Position, Timestamp};
+use tally_events::{OrderQuoted, Place, Shard};
+use tally_types::{ChainId, Height, Position, Timestamp};
+
+/// What the confirmations of a final deposit are told as, where being final is what counts.
+const FINALIZED_TARGET: u32 = 64;
 
 /// A quote, with what the fold knows beside its fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +15,12 @@ pub struct QuoteState {
     pub(crate) terms: OrderQuoted,
     pub(crate) position: Position,
     pub(crate) extended_until: Option<Timestamp>,
+    /// Where its script stands among all: by this a shard of the chain has it.
+    pub(crate) place: Place,
+    /// The tip that was last shown of the chain, by the shard that its script is in.
+    pub(crate) tip: Height,
+    /// The last final block of the chain, by that shard; 0 where none is known.
+    pub(crate) finalized: Height,
 }
 
 impl QuoteState {
@@ -40,9 +49,33 @@ impl QuoteState {
         self.effective(|counts| counts.0)
     }
 
-    /// Confirmations that make this quote's deposits count for `complete`, at its amount.
+    /// Confirmations that make this quote's deposits count for `complete`, at its amount. Where being final is
+    /// what counts, 64 stand for it.
     pub fn complete_count(&self) -> u32 {
-        self.effective(|counts| counts.1)
+        if self.needs_finality() { FINALIZED_TARGET } else { self.effective(|counts| counts.1) }
+    }
+
+    /// Whether its deposits count for `complete` once their blocks are final, whatever their depth.
+    pub fn needs_finality(&self) -> bool {
+        self.terms.counts.finalized
+    }
+
+    /// Whether a shard of a chain speaks of this quote's script.
+    pub(crate) fn is_on(&self, chain: &ChainId, shard: Shard) -> bool {
+        self.terms.chain == *chain && shard.has_place(self.place)
+    }
+
+    /// A deposit's confirmations, given those under the tip. Where being final is what counts they stay under
+    /// the target until the block is final, and then are at least that.
+    pub(crate) fn told_confirmations(&self, depth: u64, mined_at: Option<Height>) -> u64 {
+        let target = u64::from(FINALIZED_TARGET);
+        match mined_at {
+            Some(height) if self.needs_finality() => {
+                let is_final = self.finalized > Height::new(0) && height <= self.finalized;
+                if is_final { depth.max(target) } else { depth.min(target.saturating_sub(1)) }
+            }
+            _ => depth,
+        }
     }
 
     fn effective(&self, pick: impl Fn((u32, u32)) -> u32) -> u32 {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use tally_events::{Event, Fact};
-use tally_order::{Observation, Order, QuoteState, Refusal};
+use tally_order::{EXPIRY_GRACE, Observation, Order, QuoteState, Refusal};
 use tally_ports::{
     AppendError, Clock, DeadlineKind, EventLog, Expectation, Grant, Lease, PortError, ReadModel,
 };
@@ -33,6 +33,9 @@ pub trait Reprice: Send + Sync {
     /// What the whole price costs now in the quote's currency, in base units; `None` without a rate.
     fn full_price(&self, order: &Order, quote: &QuoteState) -> Option<BaseUnits>;
 }
+
+/// Asks a chain's watcher to report at once.
+pub type AskForReport = Arc<dyn Fn(&ChainId) + Send + Sync>;
 
 /// How duties are divided and how often they are looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +69,7 @@ pub struct Duties {
     clock: Arc<dyn Clock>,
     model: Arc<Model>,
     reprice: Option<Arc<dyn Reprice>>,
+    ask: Option<AskForReport>,
     options: DutyOptions,
     held: HashMap<u8, Held>,
     /// Where the next round goes on among the deadlines.
@@ -83,7 +87,15 @@ impl Duties {
         options: DutyOptions,
     ) -> Self {
         let options = DutyOptions { groups: options.groups.clamp(1, 64), ..options };
-        Self { log, lease, clock, model, reprice, options, held: HashMap::new(), cursor: None }
+        Self { log, lease, clock, model, reprice, ask: None, options, held: HashMap::new(), cursor: None }
+    }
+
+    /// With a way to the watchers of the same process: a deadline that has passed and only waits for a chain's
+    /// report is not left to wait until the watcher says something by itself.
+    #[must_use]
+    pub fn asking(mut self, ask: AskForReport) -> Self {
+        self.ask = Some(ask);
+        self
     }
 
     /// Does its rounds for ever; what goes wrong in one is tried again in the next. Dropping the future stops
@@ -183,8 +195,14 @@ impl Duties {
         for deadline in deadlines.iter().filter(|deadline| self.holder(&deadline.order).is_some()) {
             let Some(order) = self.model.order(&deadline.order).await? else { continue };
             self.look(&order, &mut seen).await?;
-            if let Some(fact) = decide(&order, deadline.kind, now, &seen) {
-                due.push((order, fact));
+            match decide(&order, deadline.kind, now, &seen) {
+                Ok(fact) => due.push((order, fact)),
+                Err(Refusal::Unobserved(chain)) if now >= deadline.at.plus(EXPIRY_GRACE) => {
+                    if let Some(ask) = &self.ask {
+                        ask(&chain);
+                    }
+                }
+                Err(_) => {}
             }
         }
         for order in self.model.awaiting(ROUND_MAX).await? {
@@ -240,18 +258,20 @@ impl Duties {
     }
 }
 
-/// What a deadline asks for, if the order still has it.
+/// What a deadline asks for.
+///
+/// # Errors
+/// Why nothing is to be done, or not yet.
 fn decide(
     order: &Order,
     kind: DeadlineKind,
     now: Timestamp,
     seen: &HashMap<ChainId, Option<Observation>>,
-) -> Option<Fact> {
+) -> Result<Fact, Refusal> {
     let observed = |chain: &ChainId| seen.get(chain).copied().flatten();
-    let decided: Result<Fact, Refusal> = match kind {
+    match kind {
         DeadlineKind::Expiry => order.expire(now, observed).map(Fact::from),
         DeadlineKind::Invalidation => order.invalidate(now, observed).map(Fact::from),
         DeadlineKind::Unwatch => order.unwatch(now).map(Fact::from),
-    };
-    decided.ok()
+    }
 }

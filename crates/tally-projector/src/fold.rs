@@ -6,20 +6,23 @@
 //!
 //! Not here: following the log (`projector`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use hashbrown::HashMap;
 use tally_account::{KeyCounter, Merchant};
 use tally_events::{Fact, Recorded};
 use tally_order::{Order, Status};
-use tally_ports::{Change, PortError, Store};
+use tally_ports::{Change, PortError};
 use tally_types::{Fingerprint, MerchantId, OrderId, Position};
 
-use crate::overlay::Overlay;
+use crate::overlay::{Base, Changes, Overlay};
 use crate::{codec, keys, rows};
 
 mod chains;
 mod deliveries;
 mod orders;
+
+use orders::Facets;
 
 /// What a commit made durable.
 #[derive(Debug, Default)]
@@ -34,44 +37,87 @@ pub(crate) struct Committed {
     pub(crate) undone: Vec<OrderId>,
     /// How many orders stand where, as far as this commit changed that.
     pub(crate) counts: BTreeMap<Status, u64>,
+    /// The rows it wrote, for those who keep them at hand; none where the fold is catching up.
+    pub(crate) rows: Changes,
 }
 
 /// An order that was read or made by this fold.
 struct Entry {
     order: Order,
+    /// What the indexes say of it.
+    facets: Facets,
     /// How many rows it takes in the store.
     parts: u8,
     changed: bool,
 }
 
-/// One run over facts that follow each other in the log.
+/// How a fold commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// About how many rows a commit has.
+    pub(crate) rows_max: usize,
+    /// How many orders are kept at hand between commits.
+    pub(crate) orders_max: usize,
+    /// Whether commits answer the rows they wrote.
+    pub(crate) keep_rows: bool,
+}
+
+/// A larger commit than this is no news for those who keep rows at hand, but history.
+const KEPT_ROWS_MAX: usize = 5_000;
+
+/// Folds facts that follow each other in the log.
 pub(crate) struct Fold<'a> {
     rows: Overlay<'a>,
     orders: HashMap<OrderId, Option<Entry>>,
     /// How many of them differ from the store.
     changed: usize,
-    rows_max: usize,
+    limits: Limits,
     done: Committed,
+    /// Counts as they stand now; those that differ from the store's rows are marked.
+    counts: BTreeMap<&'static str, (u64, bool)>,
     /// The last fact that is folded whole.
     checkpoint: Position,
 }
 
 impl<'a> Fold<'a> {
-    /// A fold that goes on where the store stands, with at most about `rows_max` rows a commit.
-    pub(crate) fn new(store: &'a dyn Store, rows_max: usize) -> Result<Self, PortError> {
-        let checkpoint = Position::new(rows::number(store, keys::CHECKPOINT)?);
+    /// A fold that goes on where the store stands.
+    pub(crate) fn new(store: impl Into<Base<'a>>, limits: Limits) -> Result<Self, PortError> {
+        let rows = Overlay::new(store);
+        let checkpoint = Position::new(rows::number(&rows, keys::CHECKPOINT)?);
+        let orders = HashMap::new();
         Ok(Self {
-            rows: Overlay::new(store),
-            orders: HashMap::new(),
+            rows,
+            orders,
             changed: 0,
-            rows_max: rows_max.max(1),
+            limits,
             done: Committed::default(),
+            counts: BTreeMap::new(),
             checkpoint,
         })
     }
 
+    /// How far it has folded, committed or not.
+    pub(crate) fn position(&self) -> Position {
+        self.checkpoint
+    }
+
+    /// Sets how it commits from now on.
+    pub(crate) fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Folds facts in log order and commits them; `publish` hears of each commit.
     pub(crate) fn run(
+        &mut self,
+        facts: &[Recorded],
+        mut publish: impl FnMut(Committed),
+    ) -> Result<(), PortError> {
+        self.take(facts, &mut publish)?;
+        self.commit(&mut publish)
+    }
+
+    /// Folds facts in log order, and commits only what is too much to keep.
+    pub(crate) fn take(
         &mut self,
         facts: &[Recorded],
         mut publish: impl FnMut(Committed),
@@ -82,15 +128,21 @@ impl<'a> Fold<'a> {
             }
             self.fold(fact, &mut publish)?;
             self.checkpoint = fact.position;
-            if self.pending() >= self.rows_max {
+            if self.is_full() {
                 self.commit(&mut publish)?;
             }
         }
-        self.commit(&mut publish)
+        Ok(())
+    }
+
+    /// Whether a commit is due.
+    fn is_full(&self) -> bool {
+        self.pending() >= self.limits.rows_max
     }
 
     fn pending(&self) -> usize {
-        self.rows.len().saturating_add(self.changed)
+        let counts = self.counts.values().filter(|(_, changed)| *changed).count();
+        self.rows.len().saturating_add(self.changed).saturating_add(counts)
     }
 
     /// Commits what has gathered, with the last fact that is folded whole as checkpoint.
@@ -108,6 +160,11 @@ impl<'a> Fold<'a> {
             entry.changed = false;
         }
         self.changed = 0;
+        for (name, (count, changed)) in &mut self.counts {
+            if std::mem::take(changed) {
+                self.rows.put(keys::count(name), count.to_be_bytes().to_vec());
+            }
+        }
         let checkpoint = self.checkpoint.get();
         if rows::number(&self.rows, keys::CHECKPOINT)? != checkpoint {
             self.rows.put(keys::CHECKPOINT.to_vec(), checkpoint.to_be_bytes().to_vec());
@@ -115,10 +172,11 @@ impl<'a> Fold<'a> {
         if self.rows.len() == 0 {
             return Ok(());
         }
-        self.rows.commit()?;
+        let keep = self.limits.keep_rows && self.rows.len() <= KEPT_ROWS_MAX;
+        self.done.rows = self.rows.commit(keep)?;
         self.done.position = self.checkpoint;
         publish(std::mem::take(&mut self.done));
-        if self.orders.len() > self.rows_max {
+        if self.orders.len() > self.limits.orders_max {
             self.orders.clear();
         }
         Ok(())
@@ -135,18 +193,20 @@ impl<'a> Fold<'a> {
             Fact::OrderInvalidated(fact) => self.order_fact(&fact.order, recorded)?,
             Fact::OrderUnwatched(fact) => self.order_fact(&fact.order, recorded)?,
             Fact::OrderClaimed(fact) => {
-                self.rows.put(keys::own_id(&event.subject), fact.order.as_str().into());
+                self.rows.put(keys::own_id(&event.subject), rows::claim(&fact.order, recorded.position));
             }
             Fact::KeyRegistered(fact) => self.key_fact(&fact.fingerprint, recorded)?,
             Fact::KeyAllocated(fact) => self.key_fact(&fact.fingerprint, recorded)?,
             Fact::BlockConnected(fact) => self.block_connected(fact, recorded, publish)?,
             Fact::BlockDisconnected(fact) => self.block_disconnected(fact, recorded, publish)?,
             Fact::ChainObserved(fact) => {
-                self.chain_observed(&fact.chain, fact.observed_at, fact.watched_through)?;
+                self.chain_observed(&fact.chain, event.shard, fact.observed_at, fact.watched_through)?;
             }
             Fact::ChainCheckpointed(fact) => {
-                self.chain_observed(&fact.chain, fact.observed_at, fact.watched_through)?;
+                self.chain_observed(&fact.chain, event.shard, fact.observed_at, fact.watched_through)?;
             }
+            Fact::ChainFinalized(fact) => self.chain_finalized(fact, recorded, publish)?,
+            Fact::ChainSharded(fact) => self.chain_sharded(fact)?,
             Fact::DepositSeen(fact) => self.deposit_met(&fact.chain, &fact.deposit, None, recorded)?,
             Fact::DepositMined(fact) => {
                 self.deposit_met(&fact.chain, &fact.deposit, Some(fact.block), recorded)?;
@@ -154,15 +214,17 @@ impl<'a> Fold<'a> {
             Fact::DepositUnmined(fact) => self.deposit_fact(&fact.chain, &fact.deposit, recorded)?,
             Fact::DepositReplaced(fact) => self.deposit_fact(&fact.chain, &fact.deposit, recorded)?,
             Fact::DepositVanished(fact) => self.deposit_fact(&fact.chain, &fact.deposit, recorded)?,
-            Fact::DeliveryAttempted(fact) => self.delivery_attempted(fact)?,
+            Fact::DeliveryAttempted(fact) => self.delivery_attempted(fact, recorded.position)?,
             Fact::MerchantCreated(fact) => self.merchant_fact(fact.merchant, recorded)?,
             Fact::MerchantChanged(fact) => self.merchant_fact(fact.merchant, recorded)?,
             Fact::ApiKeyCreated(fact) => self.merchant_fact(fact.merchant, recorded)?,
             Fact::ApiKeyRevoked(fact) => self.merchant_fact(fact.merchant, recorded)?,
             Fact::WalletAdded(fact) => self.merchant_fact(fact.merchant, recorded)?,
+            Fact::RescanRequested(_) | Fact::RescanReported(_) | Fact::RescanApplied(_) => {}
             Fact::DepositConfirmed(_) | Fact::RatesPublished(_) => {}
         }
-        if matches!(event.subject.aggregate(), "order" | "claim" | "key" | "delivery" | "merchant") {
+        // Orders, claims and deliveries say in their own rows where their last facts stand.
+        if matches!(event.subject.aggregate(), "key" | "merchant") {
             self.rows.put(keys::subject(&event.subject), recorded.position.get().to_be_bytes().to_vec());
         }
         Ok(())
@@ -202,10 +264,13 @@ impl<'a> Fold<'a> {
         Ok(())
     }
 
-    fn count(&mut self, name: &str, add: u64, take: u64) -> Result<u64, PortError> {
-        let key = keys::count(name);
-        let count = rows::number(&self.rows, &key)?.saturating_add(add).saturating_sub(take);
-        self.rows.put(key, count.to_be_bytes().to_vec());
+    fn count(&mut self, name: &'static str, add: u64, take: u64) -> Result<u64, PortError> {
+        let known = match self.counts.get(name) {
+            Some((count, _)) => *count,
+            None => rows::number(&self.rows, &keys::count(name))?,
+        };
+        let count = known.saturating_add(add).saturating_sub(take);
+        self.counts.insert(name, (count, true));
         Ok(count)
     }
 }

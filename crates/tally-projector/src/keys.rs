@@ -6,7 +6,7 @@
 //! Not here: values (`rows`).
 
 use sha2::{Digest, Sha256};
-use tally_events::Subject;
+use tally_events::{Place, Subject};
 use tally_types::{
     ChainId, DepositKey, Fingerprint, Height, MerchantId, OrderId, Position, Script, Timestamp,
 };
@@ -29,12 +29,18 @@ const ORDER: u8 = b'o';
 const SUBJECT: u8 = b's';
 const THRESHOLD: u8 = b't';
 const UNDELIVERED: u8 = b'u';
+const FINALITY: u8 = b'y';
 const REACHED: u8 = b'v';
 const OWN_ID: u8 = b'w';
 const SCRIPT: u8 = b'x';
 
 /// Longer parts of a key stand there by their hash, since keys are bounded.
 const PART_MAX: usize = 200;
+
+/// Whether rows of this kind are read as ranges while facts are folded.
+pub(crate) fn is_ordered(key: &[u8]) -> bool {
+    key.first() == Some(&THRESHOLD)
+}
 
 /// A key under construction.
 struct Key(Vec<u8>);
@@ -106,12 +112,18 @@ pub(crate) fn subject(subject: &Subject) -> Vec<u8> {
     Key::of(SUBJECT).bytes(subject.as_str().as_bytes()).done()
 }
 
-pub(crate) fn chain(chain: &ChainId) -> Vec<u8> {
-    Key::of(CHAIN).name(chain.as_str()).done()
+/// A chain, by the number of its shard.
+pub(crate) fn chain(chain: &ChainId, shard: u32) -> Vec<u8> {
+    Key::of(CHAIN).name(chain.as_str()).number(shard.into()).done()
 }
 
-pub(crate) fn header(chain: &ChainId, height: Height) -> Vec<u8> {
-    Key::of(HEADER).name(chain.as_str()).number(height.get()).done()
+pub(crate) fn header(chain: &ChainId, shard: u32, height: Height) -> Vec<u8> {
+    Key::of(HEADER).name(chain.as_str()).number(shard.into()).number(height.get()).done()
+}
+
+/// All headers of a shard.
+pub(crate) fn headers_of(chain: &ChainId, shard: u32) -> Vec<u8> {
+    Key::of(HEADER).name(chain.as_str()).number(shard.into()).done()
 }
 
 pub(crate) fn script(chain: &ChainId, script: &Script) -> Vec<u8> {
@@ -168,13 +180,26 @@ pub(crate) fn all_by_creation() -> Vec<u8> {
     vec![BY_CREATION]
 }
 
-pub(crate) fn threshold(chain: &ChainId, height: Height, order: &OrderId) -> Vec<u8> {
-    Key::of(THRESHOLD).name(chain.as_str()).number(height.get()).name(order.as_str()).done()
+/// A threshold stands under its script's place, which no change of the number of shards moves.
+pub(crate) fn threshold(chain: &ChainId, height: Height, place: Place, order: &OrderId) -> Vec<u8> {
+    let key = Key::of(THRESHOLD).name(chain.as_str()).number(height.get());
+    key.number(place.get()).name(order.as_str()).done()
 }
 
 /// Thresholds at a height, of every order.
 pub(crate) fn thresholds_at(chain: &ChainId, height: Height) -> Vec<u8> {
     Key::of(THRESHOLD).name(chain.as_str()).number(height.get()).done()
+}
+
+/// A height whose becoming final an order waits for.
+pub(crate) fn finality(chain: &ChainId, height: Height, place: Place, order: &OrderId) -> Vec<u8> {
+    let key = Key::of(FINALITY).name(chain.as_str()).number(height.get());
+    key.number(place.get()).name(order.as_str()).done()
+}
+
+/// What waits for a height to become final, of every order.
+pub(crate) fn finality_at(chain: &ChainId, height: Height) -> Vec<u8> {
+    Key::of(FINALITY).name(chain.as_str()).number(height.get()).done()
 }
 
 pub(crate) fn deadline(at: Timestamp, kind: u8, order: &OrderId) -> Vec<u8> {
@@ -188,6 +213,11 @@ pub(crate) fn deadlines_until(end: Timestamp) -> (Vec<u8>, Vec<u8>) {
 
 pub(crate) fn delivery(order: &OrderId, endpoint: &str) -> Vec<u8> {
     Key::of(DELIVERY).name(order.as_str()).bytes(endpoint.as_bytes()).done()
+}
+
+/// All endpoints of an order.
+pub(crate) fn deliveries_of(order: &OrderId) -> Vec<u8> {
+    Key::of(DELIVERY).name(order.as_str()).done()
 }
 
 pub(crate) fn undelivered(partition: u8, due: Timestamp, order: &OrderId, endpoint: &str) -> Vec<u8> {

@@ -7,6 +7,7 @@
 //! Not here: what facts mean for an order (`tally-order`), deliveries themselves (`tally-notifier`), any
 //! particular store or log.
 
+mod cache;
 mod codec;
 mod duties;
 mod fold;
@@ -19,6 +20,6 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-pub use duties::{Duties, DutyOptions, Reprice};
+pub use duties::{AskForReport, Duties, DutyOptions, Reprice};
 pub use model::Model;
 pub use projector::{Options, PROJECTOR_VERSION, Projector};

@@ -1,9 +1,10 @@
 //! The read model: answers from the store, and word of what was folded.
 //!
-//! Every call reads the store off the async threads: while a commit runs, a read waits.
+//! Single rows are answered from what is at hand (`cache`); everything else is read from the store off the async
+//! threads, for while a commit runs, a read waits.
 //! Not here: folding (`fold`).
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use tally_account::{KeyCounter, Merchant};
@@ -18,6 +19,7 @@ use tally_types::{
 };
 use tokio::sync::{broadcast, watch};
 
+use crate::cache::{AtHand, Cache, Through};
 use crate::fold::Committed;
 use crate::overlay::Source;
 use crate::{codec, keys, rows};
@@ -30,7 +32,8 @@ const PAGE: usize = 200;
 
 /// What was folded, for reading.
 pub struct Model {
-    store: Arc<dyn Store>,
+    store: RwLock<Arc<dyn Store>>,
+    cache: Arc<Cache>,
     position: watch::Sender<Position>,
     changes: broadcast::Sender<Change>,
 }
@@ -40,23 +43,51 @@ impl Model {
     pub(crate) fn open(store: Arc<dyn Store>) -> Result<Self, PortError> {
         let position = Position::new(rows::number(&*store, keys::CHECKPOINT)?);
         Ok(Self {
-            store,
+            store: RwLock::new(store),
+            cache: Arc::default(),
             position: watch::Sender::new(position),
             changes: broadcast::Sender::new(CHANGES_KEPT),
         })
     }
 
-    pub(crate) fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        self.store.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads from another store from now on, which holds what this one does.
+    pub(crate) fn replace(&self, store: Arc<dyn Store>) {
+        *self.store.write().unwrap_or_else(PoisonError::into_inner) = store;
+        self.cache.clear();
     }
 
     /// Lets waiters and receivers know of a commit.
-    pub(crate) fn publish(&self, committed: &Committed) {
-        self.position.send_replace(committed.position);
-        for change in &committed.changes {
-            // An error says that nobody listens.
-            let _ = self.changes.send(change.clone());
+    pub(crate) fn publish(&self, committed: Committed) {
+        if committed.rows.is_empty() {
+            self.cache.clear();
+        } else {
+            self.cache.take(committed.rows);
         }
+        self.position.send_replace(committed.position);
+        for change in committed.changes {
+            // An error says that nobody listens.
+            let _ = self.changes.send(change);
+        }
+    }
+
+    /// Reads single rows: from what is at hand, else on a thread that may block.
+    async fn rows<T: Send + 'static>(
+        &self,
+        read: impl Fn(&dyn Source) -> Result<T, PortError> + Send + 'static,
+    ) -> Result<T, PortError> {
+        {
+            let at_hand = AtHand::new(&self.cache);
+            let found = read(&at_hand);
+            if at_hand.was_enough() {
+                return found;
+            }
+        }
+        let (store, cache) = (self.store(), self.cache.clone());
+        blocking(move || read(&Through { cache: &cache, store: &*store })).await
     }
 
     /// Runs a read on a thread that may block.
@@ -64,7 +95,7 @@ impl Model {
         &self,
         read: impl FnOnce(&dyn Store) -> Result<T, PortError> + Send + 'static,
     ) -> Result<T, PortError> {
-        let store = self.store.clone();
+        let store = self.store();
         blocking(move || read(&*store)).await
     }
 
@@ -107,18 +138,44 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 /// An order as of now: its confirmations under its chains' tips.
-fn load(store: &dyn Store, id: &OrderId) -> Result<Option<Order>, PortError> {
+fn load(store: &(impl Source + ?Sized), id: &OrderId) -> Result<Option<Order>, PortError> {
     let Some((mut order, _)) = rows::order(store, id)? else {
         return Ok(None);
     };
     let mut chains: Vec<ChainId> = order.deposits().iter().map(|deposit| deposit.chain().clone()).collect();
     chains.dedup();
     for chain in chains {
-        if let Some(tip) = rows::chain(store, &chain)?.tip {
-            order.show_tip(&chain, tip);
+        for state in rows::shards(store, &chain)? {
+            if let Some(tip) = state.tip {
+                order.show_tip(&chain, state.shard, tip);
+            }
         }
     }
     Ok(Some(order))
+}
+
+/// Where the last folded fact of a subject stands.
+fn last_fact(store: &dyn Source, subject: &Subject) -> Result<Position, PortError> {
+    let order = || subject.as_str().rsplit('.').next().and_then(|id| id.parse::<OrderId>().ok());
+    Ok(match (subject.aggregate(), order()) {
+        ("order", Some(id)) => {
+            rows::order(store, &id)?.map_or(Position::START, |(order, _)| order.own_position())
+        }
+        ("delivery", Some(id)) => {
+            let from = keys::deliveries_of(&id);
+            let mut last = Position::START;
+            for (_, row) in store.range(&from, &keys::after(&from))? {
+                let state: rows::DeliveryState = codec::from_bytes("a delivery", &row)?;
+                last = last.max(state.position);
+            }
+            last
+        }
+        ("claim", _) => {
+            let claim = rows::read_claim(store.get(&keys::own_id(subject))?);
+            claim.map_or(Position::START, |(_, position)| position)
+        }
+        _ => Position::new(rows::number(store, &keys::subject(subject))?),
+    })
 }
 
 /// The versions after a position: whole facts only, unless one alone is more than `limit`.
@@ -240,13 +297,13 @@ impl ReadModel for Model {
     }
 
     async fn subject_position(&self, subject: &Subject) -> Result<Position, PortError> {
-        let key = keys::subject(subject);
-        self.read(move |store| rows::number(store, &key)).await.map(Position::new)
+        let subject = subject.clone();
+        self.rows(move |store| last_fact(store, &subject)).await
     }
 
     async fn order(&self, order: &OrderId) -> Result<Option<Order>, PortError> {
         let id = order.clone();
-        self.read(move |store| load(store, &id)).await
+        self.rows(move |store| load(store, &id)).await
     }
 
     async fn order_by_own_id(
@@ -256,7 +313,7 @@ impl ReadModel for Model {
         own_id: &str,
     ) -> Result<Option<OrderId>, PortError> {
         let key = keys::own_id(&Subject::claim(merchant, face, own_id));
-        self.read(move |store| Ok(rows::order_id(Store::get(store, &key)?))).await
+        self.rows(move |store| Ok(rows::read_claim(store.get(&key)?).map(|(order, _)| order))).await
     }
 
     async fn order_by_script(
@@ -265,7 +322,7 @@ impl ReadModel for Model {
         script: &Script,
     ) -> Result<Option<(OrderId, u32)>, PortError> {
         let key = keys::script(chain, script);
-        self.read(move |store| rows::script_owner(Store::get(store, &key)?)).await
+        self.rows(move |store| rows::script_owner(store.get(&key)?)).await
     }
 
     async fn order_by_deposit(
@@ -274,7 +331,7 @@ impl ReadModel for Model {
         deposit: &DepositKey,
     ) -> Result<Option<OrderId>, PortError> {
         let key = keys::deposit(chain, deposit);
-        self.read(move |store| Ok(rows::order_id(Store::get(store, &key)?))).await
+        self.rows(move |store| Ok(rows::order_id(store.get(&key)?))).await
     }
 
     async fn orders(&self, filter: &OrderFilter, limit: usize) -> Result<Vec<Order>, PortError> {
@@ -283,7 +340,7 @@ impl ReadModel for Model {
     }
 
     async fn merchant(&self, merchant: MerchantId) -> Result<Option<Merchant>, PortError> {
-        self.read(move |store| rows::merchant(store, merchant)).await
+        self.rows(move |store| rows::merchant(store, merchant)).await
     }
 
     async fn merchants(&self) -> Result<Vec<Merchant>, PortError> {
@@ -297,12 +354,12 @@ impl ReadModel for Model {
 
     async fn key_counter(&self, key: &Fingerprint) -> Result<Option<KeyCounter>, PortError> {
         let key = key.clone();
-        self.read(move |store| rows::key_counter(store, &key)).await
+        self.rows(move |store| rows::key_counter(store, &key)).await
     }
 
     async fn chain(&self, chain: &ChainId) -> Result<Option<ChainView>, PortError> {
         let chain = chain.clone();
-        let state = self.read(move |store| rows::chain(store, &chain)).await?;
+        let state = self.rows(move |store| rows::chain(store, &chain)).await?;
         Ok(state.tip.map(|tip| ChainView {
             tip,
             observed_at: state.observed_at,
@@ -325,7 +382,7 @@ impl ReadModel for Model {
     }
 
     async fn backlog(&self) -> Result<u64, PortError> {
-        self.read(|store| rows::number(store, &keys::count(rows::BACKLOG))).await
+        self.rows(|store| rows::number(store, &keys::count(rows::BACKLOG))).await
     }
 
     async fn deadlines(&self, now: Timestamp, limit: usize) -> Result<Vec<Deadline>, PortError> {

@@ -3,7 +3,7 @@
 //! Not here: folding (`fold`), answers (`model`).
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,15 +13,18 @@ use tally_ports::{EventLog, EventStream, PortError, ReadModel, Store};
 use tally_types::Position;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::fold::{Committed, Fold};
+use crate::fold::{Committed, Fold, Limits};
 use crate::model::blocking;
 use crate::{Model, keys, rows};
 
 /// The version of what the store holds. A store of another version is emptied and folded again.
-pub const PROJECTOR_VERSION: u64 = 1;
+pub const PROJECTOR_VERSION: u64 = 3;
 
 /// How many facts are taken at once from a log that has more.
 const FACTS_AT_ONCE: usize = 500;
+
+/// Orders that are kept at hand while the log is caught up with: most facts are about a recent one.
+const ORDERS_AT_HAND: usize = 10_000;
 
 /// The pause before a log that failed is read again: the first, and the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -34,11 +37,33 @@ pub struct Options {
     pub rows_live: usize,
     /// Rows in a commit until then: few where others append meanwhile, more in a process of its own.
     pub rows_catching_up: usize,
+    /// The pause after each commit until then, so that whoever appends meanwhile gets a turn.
+    pub pause_catching_up: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rows_live: 500, rows_catching_up: 100 }
+        Self { rows_live: 500, rows_catching_up: 100, pause_catching_up: Duration::ZERO }
+    }
+}
+
+impl Options {
+    /// For a process that does nothing else: commits as large as memory allows.
+    pub fn alone() -> Self {
+        Self { rows_live: 500, rows_catching_up: 200_000, pause_catching_up: Duration::ZERO }
+    }
+
+    /// Beside a read model that serves: small commits, and a pause after each.
+    pub fn beside() -> Self {
+        Self { rows_live: 500, rows_catching_up: 100, pause_catching_up: Duration::from_millis(1) }
+    }
+
+    fn limits(&self, catching_up: bool) -> Limits {
+        Limits {
+            rows_max: if catching_up { self.rows_catching_up } else { self.rows_live }.max(1),
+            orders_max: ORDERS_AT_HAND,
+            keep_rows: !catching_up,
+        }
     }
 }
 
@@ -49,6 +74,12 @@ pub struct Projector {
     options: Options,
     /// What stood in the log when this began: what lies before is history and moves no counter.
     history: Position,
+    /// What is folded and not committed yet; none before the first fact and after a failure.
+    fold: Arc<Mutex<Option<Fold<'static>>>>,
+    /// Held while facts are folded.
+    folding: tokio::sync::Mutex<()>,
+    /// Whether it moves no metric: another one does.
+    quiet: bool,
 }
 
 impl Projector {
@@ -62,13 +93,7 @@ impl Projector {
         options: Options,
     ) -> Result<Self, PortError> {
         let opened = store.clone();
-        let model = blocking(move || {
-            if rows::number(&*opened, keys::VERSION)? != PROJECTOR_VERSION {
-                Self::reset(&*opened)?;
-            }
-            Model::open(opened)
-        })
-        .await?;
+        let model = blocking(move || Model::open(Self::prepare(opened)?)).await?;
         let head = log.head().await?;
         if model.position() > head {
             return Err(PortError::persistent(format!(
@@ -77,7 +102,16 @@ impl Projector {
                 model.position()
             )));
         }
-        Ok(Self { log, model: Arc::new(model), options, history: head })
+        let (fold, folding) = (Arc::default(), tokio::sync::Mutex::default());
+        Ok(Self { log, model: Arc::new(model), options, history: head, fold, folding, quiet: false })
+    }
+
+    /// Empties a store of another version.
+    fn prepare(store: Arc<dyn Store>) -> Result<Arc<dyn Store>, PortError> {
+        if rows::number(&*store, keys::VERSION)? != PROJECTOR_VERSION {
+            Self::reset(&*store)?;
+        }
+        Ok(store)
     }
 
     /// Empties a store, so that the next start folds the whole log again.
@@ -131,12 +165,51 @@ impl Projector {
     /// Those of log and store.
     pub async fn catch_up(&self) -> Result<Position, PortError> {
         let head = self.log.head().await?;
-        let mut facts = self.log.read(self.model.position()).await?.ready_chunks(FACTS_AT_ONCE);
-        while self.model.position() < head {
-            let Some(chunk) = facts.next().await else { break };
-            self.fold(chunk.into_iter().collect::<Result<_, _>>()?).await?;
+        let _turn = self.folding.lock().await;
+        self.advance(head).await
+    }
+
+    /// Folds through `to`, and no further. Whoever calls has the turn to fold.
+    async fn advance(&self, to: Position) -> Result<Position, PortError> {
+        let mut folded = self.model.position();
+        if folded < to {
+            let mut facts = self.log.read(folded).await?.ready_chunks(FACTS_AT_ONCE);
+            while folded < to {
+                let Some(chunk) = facts.next().await else { break };
+                let mut chunk: Vec<Recorded> = chunk.into_iter().collect::<Result<_, _>>()?;
+                chunk.retain(|fact| fact.position <= to);
+                folded = self.fold_now(chunk).await?;
+            }
+            self.flush_now().await?;
         }
         Ok(self.model.position())
+    }
+
+    /// Folds the whole log into `store` beside the read model that serves, then puts it in that one's place: from
+    /// then on every answer comes from it. `store` must be empty, or hold an earlier part of the same log.
+    ///
+    /// Facts are folded by the same code from the same log, so the rows are the same as before, and what is still
+    /// to be delivered is, too: nothing is sent again.
+    ///
+    /// # Errors
+    /// Those of log and store; then the old one goes on.
+    pub async fn rebuild(&self, store: Arc<dyn Store>, options: Options) -> Result<Position, PortError> {
+        let mut beside = Self::open(self.log.clone(), store.clone(), options).await?;
+        beside.quiet = true;
+        beside.catch_up().await?;
+        // What came meanwhile is little. Both stand at the same place when one takes the other's.
+        let _turn = self.folding.lock().await;
+        let head = self.log.head().await?;
+        let reached = (self.advance(head).await?, beside.advance(head).await?);
+        if reached.0 != reached.1 {
+            return Err(PortError::transient(format!(
+                "the new read model stands at {}, the old one at {}",
+                reached.1, reached.0
+            )));
+        }
+        *unpoisoned(&self.fold) = None;
+        self.model.replace(store);
+        Ok(reached.0)
     }
 
     /// Folds facts as they come, until the stream fails.
@@ -154,7 +227,13 @@ impl Projector {
                         return error;
                     }
                 }
-                _ = ticks.tick() => self.report_lag().await,
+                _ = ticks.tick() => {
+                    // Where the log's last positions hold no fact, what was folded before them is not kept waiting.
+                    if let Err(error) = self.flush().await {
+                        return error;
+                    }
+                    self.report_lag().await;
+                }
             }
         }
     }
@@ -173,22 +252,69 @@ impl Projector {
             }
         }
         self.fold(facts).await?;
-        failure.map_or(Ok(()), Err)
+        match failure {
+            None => Ok(()),
+            Some(error) => {
+                self.flush().await?;
+                Err(error)
+            }
+        }
     }
 
     async fn fold(&self, facts: Vec<Recorded>) -> Result<(), PortError> {
-        if facts.is_empty() {
-            return Ok(());
+        let _turn = self.folding.lock().await;
+        self.fold_now(facts).await.map(drop)
+    }
+
+    /// Folds facts; commits them at once but while the log is caught up with. Answers how far is folded.
+    async fn fold_now(&self, facts: Vec<Recorded>) -> Result<Position, PortError> {
+        let Some(last) = facts.last() else { return Ok(self.model.position()) };
+        let catching_up = last.position < self.history;
+        let before = self.model.position();
+        let folded = self.with_fold(catching_up, move |fold, publish| {
+            let taken = if catching_up { fold.take(&facts, publish) } else { fold.run(&facts, publish) };
+            taken.map(|()| fold.position())
+        });
+        let folded = folded.await?;
+        if catching_up && !self.options.pause_catching_up.is_zero() && self.model.position() > before {
+            sleep(self.options.pause_catching_up).await;
         }
-        let catching_up = self.model.position() < self.history;
-        let rows_max = if catching_up { self.options.rows_catching_up } else { self.options.rows_live };
-        let (model, history) = (self.model.clone(), self.history);
+        Ok(folded)
+    }
+
+    /// Commits what is folded.
+    async fn flush(&self) -> Result<(), PortError> {
+        let _turn = self.folding.lock().await;
+        self.flush_now().await
+    }
+
+    async fn flush_now(&self) -> Result<(), PortError> {
+        self.with_fold(true, |fold, publish| fold.run(&[], publish)).await
+    }
+
+    /// Runs work on the fold, on a thread that may block. After a failure nothing of it is kept.
+    async fn with_fold<T: Send + 'static>(
+        &self,
+        catching_up: bool,
+        work: impl FnOnce(&mut Fold<'static>, &mut dyn FnMut(Committed)) -> Result<T, PortError> + Send + 'static,
+    ) -> Result<T, PortError> {
+        let (model, history, kept) = (self.model.clone(), self.history, self.fold.clone());
+        let (limits, quiet) = (self.options.limits(catching_up), self.quiet);
         blocking(move || {
-            let store = model.store().clone();
-            Fold::new(&*store, rows_max)?.run(&facts, |committed| {
-                report(&committed, history);
-                model.publish(&committed);
-            })
+            let mut kept = unpoisoned(&kept);
+            let mut fold = match kept.take() {
+                Some(fold) => fold,
+                None => Fold::new(model.store(), limits)?,
+            };
+            fold.limit(limits);
+            let done = work(&mut fold, &mut |committed| {
+                if !quiet {
+                    report(&committed, history);
+                }
+                model.publish(committed);
+            })?;
+            *kept = Some(fold);
+            Ok(done)
         })
         .await
     }
@@ -210,6 +336,11 @@ impl Projector {
         }
         Ok(())
     }
+}
+
+/// The lock, whatever became of the thread that held it: a fold that broke off was taken out before.
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Moves the metrics by a commit.

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use tally_account::{KeyCounter, Merchant};
-use tally_events::DeliveryAttempted;
+use tally_events::{DeliveryAttempted, Shard};
 use tally_order::Order;
 use tally_ports::PortError;
 use tally_types::{BlockRef, ChainId, Fingerprint, Height, MerchantId, OrderId, Position, Timestamp};
@@ -18,12 +18,15 @@ pub(crate) const PART_MAX: usize = 60_000;
 /// The name of the count of versions that are not delivered.
 pub(crate) const BACKLOG: &str = "backlog";
 
-/// A chain, as far as its watcher's facts are folded.
+/// A chain, as far as the facts of one of its shards are folded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ChainState {
+    pub(crate) shard: Shard,
     pub(crate) tip: Option<BlockRef>,
     pub(crate) observed_at: Timestamp,
     pub(crate) watched_through: Position,
+    /// The height of the last final block; 0 where none is known.
+    pub(crate) finalized: Height,
 }
 
 /// What became of an order's versions at one endpoint.
@@ -35,6 +38,8 @@ pub(crate) struct DeliveryState {
     pub(crate) due: Option<Timestamp>,
     /// The last attempt at any version.
     pub(crate) last: Option<DeliveryAttempted>,
+    /// The last fact about this endpoint.
+    pub(crate) position: Position,
 }
 
 pub(crate) fn number(source: &(impl Source + ?Sized), key: &[u8]) -> Result<u64, PortError> {
@@ -70,11 +75,36 @@ pub(crate) fn order_parts(order: &Order) -> Result<Vec<Vec<u8>>, PortError> {
     Ok(parts)
 }
 
+/// A shard of a chain.
+pub(crate) fn shard(
+    source: &(impl Source + ?Sized),
+    chain: &ChainId,
+    shard: Shard,
+) -> Result<ChainState, PortError> {
+    let known = match source.get(&keys::chain(chain, shard.index()))? {
+        Some(bytes) => codec::from_bytes(&format!("chain {chain}"), &bytes)?,
+        None => ChainState::default(),
+    };
+    Ok(ChainState { shard, ..known })
+}
+
+/// All shards of a chain; none before the first fact about it.
+pub(crate) fn shards(source: &(impl Source + ?Sized), chain: &ChainId) -> Result<Vec<ChainState>, PortError> {
+    let Some(first) = source.get(&keys::chain(chain, 0))? else { return Ok(Vec::new()) };
+    let first: ChainState = codec::from_bytes(&format!("chain {chain}"), &first)?;
+    Shard::all(first.shard.count()).map(|one| shard(source, chain, one)).collect()
+}
+
+/// A chain as a whole: what all its shards have reached.
 pub(crate) fn chain(source: &(impl Source + ?Sized), chain: &ChainId) -> Result<ChainState, PortError> {
-    match source.get(&keys::chain(chain))? {
-        Some(bytes) => codec::from_bytes(&format!("chain {chain}"), &bytes),
-        None => Ok(ChainState::default()),
-    }
+    let least = |one: ChainState, other: ChainState| ChainState {
+        shard: Shard::WHOLE,
+        tip: one.tip.zip(other.tip).map(|(one, other)| if other.height < one.height { other } else { one }),
+        observed_at: one.observed_at.min(other.observed_at),
+        watched_through: one.watched_through.min(other.watched_through),
+        finalized: one.finalized.min(other.finalized),
+    };
+    Ok(shards(source, chain)?.into_iter().reduce(least).unwrap_or_default())
 }
 
 /// Whether a block is part of the log's branch. Blocks of a run and very old ones are not kept one by one:
@@ -82,10 +112,11 @@ pub(crate) fn chain(source: &(impl Source + ?Sized), chain: &ChainId) -> Result<
 pub(crate) fn is_connected(
     source: &(impl Source + ?Sized),
     chain: &ChainId,
+    shard: Shard,
     tip: Height,
     block: BlockRef,
 ) -> Result<bool, PortError> {
-    let known = source.get(&keys::header(chain, block.height))?;
+    let known = source.get(&keys::header(chain, shard.index(), block.height))?;
     Ok(block.height <= tip && known.is_none_or(|hash| hash == block.hash.display_bytes()))
 }
 
@@ -119,6 +150,19 @@ pub(crate) fn delivery(
 /// An order id that is the whole value of a row.
 pub(crate) fn order_id(bytes: Option<Vec<u8>>) -> Option<OrderId> {
     std::str::from_utf8(&bytes?).ok()?.parse().ok()
+}
+
+/// A claim: the order it is for, and where it stands in the log.
+pub(crate) fn claim(order: &OrderId, position: Position) -> Vec<u8> {
+    [&position.get().to_be_bytes(), order.as_str().as_bytes()].concat()
+}
+
+/// Reads what [`claim`] wrote.
+pub(crate) fn read_claim(bytes: Option<Vec<u8>>) -> Option<(OrderId, Position)> {
+    let bytes = bytes?;
+    let (position, order) = bytes.split_first_chunk::<8>()?;
+    let order = std::str::from_utf8(order).ok()?.parse().ok()?;
+    Some((order, Position::new(u64::from_be_bytes(*position))))
 }
 
 /// The order and quote that a script was given to.

@@ -1,55 +1,120 @@
 //! What the publisher shows of its rates to the operator.
+//!
+//! Not here: how long ago the last publication was, which every follower shows (`follow`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tally_events::RatesPublished;
-use tally_pricing::FIAT_AGE_WARNING;
+use tally_pricing::{FIAT_AGE_WARNING, RateRules};
 use tally_types::{Currency, Span, Timestamp};
+
+/// Fiat rates and those of crypto assets differ in age by days: alerts tell them apart by this label.
+const CRYPTO: &str = "crypto";
+const FIAT: &str = "fiat";
+
+/// A venue that is left out of an asset's rate, and why.
+type Drop = (Currency, String, String);
 
 /// Sets the gauges, and remembers what they need from before.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
     /// The time of each asset's last rate, for its age while it has none.
-    last: BTreeMap<Currency, Timestamp>,
+    last: BTreeMap<Currency, (&'static str, Timestamp)>,
     /// Fiat rates that a warning was given for.
     old: BTreeSet<Currency>,
+    /// What was left out last time.
+    dropped: BTreeSet<Drop>,
 }
 
 impl Gauges {
+    /// Shows how many sources each asset needs.
+    pub(crate) fn show_rules(rules: &RateRules) {
+        for rule in &rules.assets {
+            let votes_min = rules.votes_min(&rule.asset).unwrap_or(1);
+            metrics::gauge!("tally_rate_sources_min", "asset" => rule.asset.to_string())
+                .set(count(votes_min));
+        }
+    }
+
     /// Shows what was published.
     pub(crate) fn show(&mut self, published: &RatesPublished) {
-        let now = published.at;
         for rate in &published.assets {
             let sources = if rate.usd.is_some() { rate.sources.len() } else { 0 };
-            set_sources(&rate.asset, sources);
+            set_sources(&rate.asset, CRYPTO, count(sources));
             if rate.usd.is_some() {
-                self.last.insert(rate.asset.clone(), rate.at);
-            }
-            if let Some(last) = self.last.get(&rate.asset) {
-                set_age(&rate.asset, now.since(*last));
+                self.last.insert(rate.asset.clone(), (CRYPTO, rate.at));
             }
         }
         for rate in &published.fiat {
-            let age = now.since(rate.at);
-            set_sources(&rate.currency, rate.sources.len());
-            set_age(&rate.currency, age);
-            if age < FIAT_AGE_WARNING {
-                self.old.remove(&rate.currency);
-            } else if self.old.insert(rate.currency.clone()) {
-                metrics::counter!("tally_incidents_total", "kind" => "fiat_rate_old").increment(1);
-                tracing::warn!(currency = %rate.currency, since = %rate.at, "a fiat rate is more than 100 hours old");
-            }
+            set_sources(&rate.currency, FIAT, count(rate.sources.len()));
+            self.last.insert(rate.currency.clone(), (FIAT, rate.at));
+            self.warn_of(&rate.currency, rate.at, published.at);
         }
+        self.show_dropped(published);
+        self.show_ages(published.at);
+    }
+
+    /// Shows how old the last rates are by now.
+    pub(crate) fn show_ages(&self, now: Timestamp) {
+        for (asset, (kind, at)) in &self.last {
+            metrics::gauge!("tally_rate_age_seconds", "asset" => asset.to_string(), "kind" => *kind)
+                .set(now.since(*at).to_duration());
+        }
+    }
+
+    /// This instance publishes no more: what it last knew must not be taken for what holds.
+    pub(crate) fn retire(&mut self) {
+        for (asset, (kind, _)) in std::mem::take(&mut self.last) {
+            set_sources(&asset, kind, f64::NAN);
+            metrics::gauge!("tally_rate_age_seconds", "asset" => asset.to_string(), "kind" => kind)
+                .set(f64::NAN);
+        }
+        std::mem::take(&mut self.dropped).iter().for_each(|drop| set_dropped(drop, 0.0));
+    }
+
+    fn warn_of(&mut self, currency: &Currency, at: Timestamp, now: Timestamp) {
+        if now.since(at) < FIAT_AGE_WARNING {
+            self.old.remove(currency);
+        } else if self.old.insert(currency.clone()) {
+            metrics::counter!("tally_incidents_total", "kind" => "fiat_rate_old").increment(1);
+            tracing::warn!(%currency, since = %at, "a fiat rate is more than 100 hours old");
+        }
+    }
+
+    fn show_dropped(&mut self, published: &RatesPublished) {
+        let drops = published.assets.iter().flat_map(|rate| {
+            let drop = |dropped: &tally_events::DroppedSource| {
+                (rate.asset.clone(), dropped.venue.clone(), dropped.reason.clone())
+            };
+            rate.dropped.iter().map(drop)
+        });
+        let drops: BTreeSet<Drop> = drops.collect();
+        self.dropped.difference(&drops).for_each(|drop| set_dropped(drop, 0.0));
+        drops.iter().for_each(|drop| set_dropped(drop, 1.0));
+        self.dropped = drops;
     }
 }
 
-fn set_sources(asset: &Currency, count: usize) {
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
-    metrics::gauge!("tally_rate_sources", "asset" => asset.to_string()).set(f64::from(count));
+fn set_sources(asset: &Currency, kind: &'static str, sources: f64) {
+    metrics::gauge!("tally_rate_sources", "asset" => asset.to_string(), "kind" => kind).set(sources);
 }
 
-fn set_age(asset: &Currency, age: Span) {
-    metrics::gauge!("tally_rate_age_seconds", "asset" => asset.to_string()).set(age.to_duration());
+fn set_dropped((asset, venue, reason): &Drop, dropped: f64) {
+    metrics::gauge!(
+        "tally_rate_dropped",
+        "asset" => asset.to_string(), "venue" => venue.clone(), "reason" => reason.clone(),
+    )
+    .set(dropped);
+}
+
+fn count(number: usize) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+/// The length of a time since 1970, for what was published at it.
+pub(crate) fn set_published(at: Timestamp) {
+    let since: Span = at.since(Timestamp::EPOCH);
+    metrics::gauge!("tally_rates_published_timestamp_seconds").set(since.to_duration());
 }
 
 /// Counts one poll of one venue.

@@ -1,5 +1,6 @@
-//! Asks all feeds at once, and leaves those alone that wish it or that keep failing.
+//! Asks the feeds that are due, all at once, and leaves those alone that wish it or that keep failing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -9,10 +10,9 @@ use tally_types::{Span, Timestamp};
 
 use crate::gauges::count_poll;
 
-/// A feed may take this long, or the time between two polls if that is less.
-const TIMEOUT_MAX: Span = Span::from_secs(10);
-/// A venue that fails is asked more rarely, but at least this often.
-const BACKOFF_MAX: Span = Span::from_secs(60);
+/// A venue that keeps failing is asked in every second poll: rarely enough for a venue in trouble, and often
+/// enough that the rates are back two polls after it is.
+const BACKOFF_POLLS: u64 = 2;
 /// A venue may fail so often in a row before it is asked more rarely.
 const FAILURES_FREE: u32 = 3;
 /// Fiat rates change once a day: their sources are asked only in every twentieth poll.
@@ -21,6 +21,8 @@ const FIAT_POLLS: u64 = 20;
 /// One feed and when to ask it next.
 struct Source {
     feed: Arc<dyn PriceFeed>,
+    /// How often it is asked at most, where that is set.
+    interval: Option<Span>,
     failures: u32,
     asked_at: Timestamp,
     /// It wishes to be left alone until then, or keeps failing.
@@ -33,6 +35,8 @@ struct Source {
 pub(crate) struct Poller {
     sources: Vec<Source>,
     poll: Span,
+    /// How long a feed may take.
+    timeout: Span,
 }
 
 /// What the feeds said.
@@ -50,22 +54,28 @@ enum Outcome {
 }
 
 impl Poller {
-    /// A poller of `feeds`, to be asked every `poll`.
-    pub(crate) fn new(feeds: Vec<Arc<dyn PriceFeed>>, poll: Span) -> Self {
-        let fresh = |feed| Source {
+    /// A poller of `feeds`, to be asked every `poll`, or as `intervals` says for a venue.
+    pub(crate) fn new(
+        feeds: Vec<Arc<dyn PriceFeed>>,
+        intervals: &BTreeMap<String, Span>,
+        poll: Span,
+        timeout: Span,
+    ) -> Self {
+        let fresh = |feed: Arc<dyn PriceFeed>| Source {
+            interval: intervals.get(feed.venue()).copied(),
             feed,
             failures: 0,
             asked_at: Timestamp::EPOCH,
             not_before: Timestamp::EPOCH,
             rests_until: Timestamp::EPOCH,
         };
-        Self { sources: feeds.into_iter().map(fresh).collect(), poll }
+        Self { sources: feeds.into_iter().map(fresh).collect(), poll, timeout }
     }
 
     /// Asks the feeds that are due; `all` asks those too that have nothing new, but none that wishes to be
     /// left alone.
     pub(crate) async fn ask(&mut self, now: Timestamp, all: bool) -> Heard {
-        let timeout = Span::from_millis(self.poll.millis().clamp(1_000, TIMEOUT_MAX.millis())).to_duration();
+        let timeout = self.timeout.to_duration();
         let poll = self.poll;
         let due = self.sources.iter_mut().filter(|source| source.is_due(now, all));
         let asked = due.map(async |source| {
@@ -107,8 +117,9 @@ impl Source {
                 } else {
                     count_poll(venue, if answer.faults.is_empty() { "ok" } else { "partial" });
                     let fiat_only = answer.ticks.is_empty() && !answer.fiat.is_empty();
-                    let rest = poll.millis().saturating_mul(if fiat_only { FIAT_POLLS } else { 0 });
-                    self.rests_until = now.plus(Span::from_millis(rest));
+                    let usual = poll.millis().saturating_mul(if fiat_only { FIAT_POLLS } else { 0 });
+                    let rest = self.interval.unwrap_or(Span::from_millis(usual));
+                    self.rests_until = now.plus(rest);
                 }
                 return Some(answer);
             }
@@ -122,10 +133,9 @@ impl Source {
             }
         }
         self.failures = self.failures.saturating_add(1);
-        let doublings = self.failures.saturating_sub(FAILURES_FREE).min(10);
-        let pause = if doublings == 0 { 0 } else { poll.millis().saturating_mul(1 << doublings) };
+        let polls = if self.failures > FAILURES_FREE { BACKOFF_POLLS } else { 0 };
         // From the moment of asking, so a pause that a poll just misses does not last another one.
-        self.not_before = now.plus(Span::from_millis(pause.min(BACKOFF_MAX.millis())));
+        self.not_before = now.plus(Span::from_millis(poll.millis().saturating_mul(polls)));
         None
     }
 }

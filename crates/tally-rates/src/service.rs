@@ -3,6 +3,7 @@
 //! That only one publishes is ensured by the expectation of every append; the lease keeps others from asking
 //! the venues too.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ const LEASE: &str = "rates";
 const TTL_MIN: Span = Span::from_secs(3);
 /// How often the clock is looked at: it may be advanced by hand.
 const TURN: Duration = Duration::from_millis(100);
+/// Every venue has at least this long to answer.
+const TIMEOUT_MIN: Span = Span::from_secs(1);
 /// How many callers may wait for a poll.
 const CALLERS_MAX: usize = 16;
 
@@ -33,11 +36,28 @@ pub struct RateSettings {
     pub poll: Span,
     /// What is priced.
     pub rules: RateRules,
+    /// How often single venues are asked, by name, where that is not the usual: exchanges in every poll,
+    /// sources of fiat in every twentieth. They are asked in the first poll after that time.
+    pub intervals: BTreeMap<String, Span>,
+    /// How long a venue may take to answer.
+    pub timeout: Span,
+}
+
+impl RateSettings {
+    /// No venue may hold up the others for longer than a poll.
+    fn timeout(&self) -> Span {
+        self.timeout.min(self.poll.max(TIMEOUT_MIN))
+    }
 }
 
 impl Default for RateSettings {
     fn default() -> Self {
-        Self { poll: Span::from_secs(15), rules: RateRules::default() }
+        Self {
+            poll: Span::from_secs(15),
+            rules: RateRules::default(),
+            intervals: BTreeMap::new(),
+            timeout: Span::from_secs(10),
+        }
     }
 }
 
@@ -122,7 +142,9 @@ impl RateService {
                     }
                 },
             };
-            match self.serve(&mut term, stop.as_mut()).await {
+            let stopped = self.serve(&mut term, stop.as_mut()).await;
+            term.gauges.retire();
+            match stopped {
                 Stopped::ByRequest => return self.release(term.grant).await,
                 Stopped::Ousted => tracing::warn!("another instance publishes the rates"),
             }
@@ -166,7 +188,9 @@ impl RateService {
     async fn begin(&self, grant: Grant) -> Result<Term, PortError> {
         let mut aggregator = Aggregator::new(self.settings.rules.clone());
         let position = resume(&*self.log, &mut aggregator).await?;
-        let poller = Poller::new(self.feeds.clone(), self.settings.poll);
+        let settings = &self.settings;
+        let poller = Poller::new(self.feeds.clone(), &settings.intervals, settings.poll, settings.timeout());
+        Gauges::show_rules(&settings.rules);
         tracing::info!(epoch = grant.epoch.get(), "publishing rates");
         Ok(Term { grant, aggregator, poller, gauges: Gauges::default(), position, polled_at: None })
     }
@@ -262,9 +286,9 @@ async fn publish_on(
         term.polled_at = Some(now);
         let heard = term.poller.ask(now, caller.is_some()).await;
         let published = term.aggregator.aggregate(&heard.ticks, &heard.fiat, clock.now().max(now));
-        term.gauges.show(&published);
-        match publish(term, log, published).await {
+        match publish(term, log, &published).await {
             Ok(true) => {
+                term.gauges.show(&published);
                 if let Some(caller) = caller {
                     // A caller who no longer waits is none of our business.
                     let _ = caller.send(());
@@ -273,6 +297,7 @@ async fn publish_on(
             Ok(false) => return Stopped::Ousted,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the rates could not be published");
+                term.gauges.show_ages(published.at);
             }
         }
     }
@@ -282,11 +307,11 @@ async fn publish_on(
 async fn publish(
     term: &mut Term,
     log: &dyn EventLog,
-    published: RatesPublished,
+    published: &RatesPublished,
 ) -> Result<bool, AppendError> {
     let subject = Subject::rates();
     let at = published.at;
-    let event = Event::new(subject.clone(), published, at).under(term.grant.epoch);
+    let event = Event::new(subject.clone(), published.clone(), at).under(term.grant.epoch);
     let append = |position| {
         let expectation = Expectation::new(subject.clone(), position);
         log.append(vec![expectation], vec![event.clone()])

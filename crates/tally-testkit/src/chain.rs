@@ -111,6 +111,33 @@ impl State {
     }
 }
 
+impl State {
+    /// Adds to the mempool what the best branch does not hold, and drops from it what contradicts that branch or
+    /// what was there before. Always true.
+    fn readmit(&mut self, more: Vec<Payment>) -> bool {
+        let blocks = self.best.iter().filter_map(|hash| self.blocks.get(hash));
+        let mined: Vec<&Payment> = blocks.flat_map(|block| &block.payments).collect();
+        let ids: HashSet<TxId> = mined.iter().map(|payment| payment.txid).collect();
+        let mut spent: HashSet<OutPoint> = mined.iter().flat_map(|p| p.inputs.iter().copied()).collect();
+        let mut held = HashSet::new();
+        let before = std::mem::take(&mut self.mempool);
+        self.mempool = before
+            .into_iter()
+            .chain(more)
+            .filter(|payment| {
+                let fits = !ids.contains(&payment.txid)
+                    && !payment.inputs.iter().any(|input| spent.contains(input))
+                    && held.insert(payment.txid);
+                if fits {
+                    spent.extend(payment.inputs.iter().copied());
+                }
+                fits
+            })
+            .collect();
+        true
+    }
+}
+
 impl FakeChain {
     /// A chain of `currency` with a genesis block.
     pub fn new(currency: Currency) -> Self {
@@ -219,6 +246,20 @@ impl FakeChain {
         self.tip_block()
     }
 
+    /// As [`FakeChain::reorg`], with empty blocks: what the lost ones paid and is not in `drop` is in the mempool
+    /// again.
+    pub fn reorg_into_mempool(&self, depth: u64, blocks: u64, drop: &[TxId]) -> BlockRef {
+        self.change(|state| {
+            let tip = state.tip().map_or(Height::new(0), |tip| tip.block.height);
+            state.fork_at(tip.below(depth));
+            state.mempool.retain(|payment| !drop.contains(&payment.txid));
+            for _ in 0..blocks {
+                state.mine(Vec::new());
+            }
+        });
+        self.tip_block()
+    }
+
     /// Goes back to the branch whose tip is `hash`, as a node does that is told to prefer it; false if there is none.
     /// The mempool stays as it is.
     pub fn switch_to(&self, hash: &BlockHash) -> bool {
@@ -236,6 +277,41 @@ impl FakeChain {
             state.best = branch;
             true
         })
+    }
+
+    /// Goes to the branch whose tip is `hash` as a node does by itself: what the blocks left behind paid is in the
+    /// mempool again, and what the new branch holds, or spends otherwise, is not. False if there is no such block.
+    pub fn prefer(&self, hash: &BlockHash) -> bool {
+        let left = {
+            let state = lock(&self.state);
+            state
+                .best
+                .iter()
+                .filter_map(|block| state.blocks.get(block))
+                .flat_map(|b| b.payments.clone())
+                .collect()
+        };
+        self.switch_to(hash) && self.change(|state| state.readmit(left))
+    }
+
+    /// Puts a transaction into the mempool again, as its sender does; false where it is there, is in a block of
+    /// the best branch, or something else spends the same.
+    pub fn rebroadcast(&self, payment: &Payment) -> bool {
+        self.change(|state| {
+            let before = state.mempool.len();
+            state.readmit(vec![payment.clone()]);
+            state.mempool.len() > before
+        })
+    }
+
+    /// The transactions in the mempool.
+    pub fn mempool_payments(&self) -> Vec<Payment> {
+        lock(&self.state).mempool.clone()
+    }
+
+    /// A block of any branch and what it holds.
+    pub fn body(&self, hash: &BlockHash) -> Option<(Header, Vec<Payment>)> {
+        lock(&self.state).blocks.get(hash).map(|block| (block.header, block.payments.clone()))
     }
 
     /// The next `calls` calls fail, transiently.
@@ -367,6 +443,29 @@ mod tests {
         assert_eq!(chain.mempool(&HashSet::new(), &watch).await.unwrap().unwrap().credits.len(), 1);
         assert!(chain.switch_to(&block.hash));
         assert_eq!(chain.tip_block(), block);
+    }
+
+    #[tokio::test]
+    async fn a_preferred_branch_takes_its_payments_and_leaves_the_others() {
+        let chain = FakeChain::with_height(3);
+        let (kept, spent) = (chain.pay(&script(1), 1), chain.pay(&script(2), 1));
+        let first = chain.mine(1);
+        chain.fork_at(3);
+        let other = chain.replace(&spent, &script(3), 1).unwrap();
+        chain.mine_only(&[other]);
+        let second = chain.mine_only(&[]);
+        let mempool = || chain.mempool_payments().iter().map(|p| p.txid).collect::<Vec<_>>();
+        assert_eq!(mempool(), [kept]);
+        assert!(chain.prefer(&first.hash));
+        assert_eq!(mempool(), [], "what spends the same twice is nowhere");
+        let gone = chain.body(&first.hash).unwrap().1.remove(1);
+        assert!(chain.prefer(&second.hash));
+        assert_eq!(mempool(), [kept]);
+        assert!(!chain.rebroadcast(&gone), "its input is spent");
+        chain.evict(&kept);
+        let again = chain.body(&first.hash).unwrap().1.remove(0);
+        assert!(chain.rebroadcast(&again) && !chain.rebroadcast(&again));
+        assert_eq!(mempool(), [kept]);
     }
 
     #[tokio::test]

@@ -66,6 +66,13 @@ impl MemoryLog {
         lock(&self.0.facts).all.iter().filter(|fact| fact.event.subject == *subject).cloned().collect()
     }
 
+    /// Everything after `after`, in order.
+    pub fn facts_after(&self, after: Position) -> Vec<Recorded> {
+        let facts = lock(&self.0.facts);
+        let from = facts.all.partition_point(|fact| fact.position <= after);
+        facts.all.iter().skip(from).cloned().collect()
+    }
+
     /// The next `appends` appends happen, and their answers get lost: the caller sees a transient failure.
     pub fn lose_acks(&self, appends: usize) {
         self.0.acks_to_lose.store(appends, Ordering::SeqCst);

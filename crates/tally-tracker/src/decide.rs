@@ -3,13 +3,13 @@
 //! One decision is one append: a block with all its facts, `block_connected` last; in front of it, after a
 //! reorg, what leaves the branch, descending.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use tally_events::{
-    BlockConnected, ChainObserved, DepositMined, DepositReplaced, DepositSeen, DepositUnmined,
-    DepositVanished, Fact,
+    BlockConnected, ChainFinalized, ChainObserved, DepositConfirmed, DepositMined, DepositReplaced,
+    DepositSeen, DepositUnmined, DepositVanished, Fact,
 };
-use tally_types::{BlockHash, BlockRef, DepositKey, Height, Position, Span, Timestamp};
+use tally_types::{BlockHash, BlockRef, DepositKey, Height, Position, Span, Timestamp, TxId};
 
 use crate::{Header, Scanned, Snapshot, Stage, Tracker};
 
@@ -34,6 +34,9 @@ pub enum Input<'a> {
         block: &'a Scanned,
         /// Whether the node has blocks over it, so that what was not seen yet may still be in those.
         behind: bool,
+        /// What is in the node's mempool at its tip, or in its blocks up to there, where that was looked at for
+        /// this: what leaves a block and is in there is not lost.
+        present: Option<&'a HashSet<TxId>>,
     },
     /// Blocks without a hit over the tip, far below the node's.
     Run {
@@ -60,6 +63,17 @@ pub enum Input<'a> {
         watched_through: Position,
         /// Whether a deadline waits for the report.
         asked: bool,
+    },
+    /// The chain calls a block final.
+    Finalized(BlockRef),
+    /// The watch begins anew at a block: what is known of the branch from its height up leaves, and the block
+    /// joins without the one before being known. After a reorg too deep to be followed, when a person says from
+    /// where.
+    Restart {
+        /// The block.
+        block: &'a Scanned,
+        /// As in [`Input::Block`].
+        present: Option<&'a HashSet<TxId>>,
     },
     /// A writer starts: payments in blocks that were never connected are taken back.
     Started,
@@ -111,7 +125,7 @@ impl Tracker {
     /// [`Refusal`], by what the caller should do next.
     pub fn decide(&self, input: Input<'_>, now: Timestamp) -> Result<Vec<Fact>, Refusal> {
         match input {
-            Input::Block { block, behind } => self.decide_block(block, behind, now),
+            Input::Block { block, behind, present } => self.decide_block(block, behind, present, now),
             Input::Run { from, prev, last, watched_through, method } => {
                 let follows = self.tip().is_none_or(|tip| tip.height.next() == from && tip.hash == prev);
                 if !follows || last.block.height < from {
@@ -127,13 +141,36 @@ impl Tracker {
             Input::Observed { taken_at, watched_through, asked } => {
                 Ok(self.decide_observed(taken_at, watched_through, asked))
             }
+            Input::Finalized(block) => Ok(self.decide_finalized(block)),
+            Input::Restart { block, present } => self.decide_restart(block, present, now),
             Input::Started => {
                 let mut draft = Draft::new(self);
-                draft.take_back_dangling(None);
+                draft.take_back_dangling(None, None);
                 Ok(draft.into_facts())
             }
             Input::Checkpoint => Ok(self.checkpoint()),
         }
+    }
+
+    /// What was not known to be final before. A block off the branch, or over the tip, says nothing yet.
+    fn decide_finalized(&self, block: BlockRef) -> Vec<Fact> {
+        let Some(tip) = self.tip() else { return Vec::new() };
+        if block.height <= self.finalized || !self.is_on_branch(block) {
+            return Vec::new();
+        }
+        let chain = self.chain();
+        let mut facts = vec![Fact::from(ChainFinalized { chain: chain.clone(), block })];
+        for followed in self.deposits.mined_from(self.finalized.next()) {
+            if let Stage::Mined(at) = followed.stage
+                && at.height <= block.height
+            {
+                let (deposit, depth) = (followed.deposit.key.clone(), at.height.depth_under(tip.height));
+                let depth = u32::try_from(depth).unwrap_or(u32::MAX);
+                let chain = chain.clone();
+                facts.push(Fact::from(DepositConfirmed { chain, deposit, depth, tip, finalized: true }));
+            }
+        }
+        facts
     }
 
     fn decide_observed(&self, taken_at: Timestamp, watched_through: Position, asked: bool) -> Vec<Fact> {
@@ -203,10 +240,10 @@ impl Tracker {
 }
 
 /// Deposits whose inputs another transaction spends, with that transaction.
-type Conflicts = BTreeMap<DepositKey, tally_types::TxId>;
+type Conflicts = BTreeMap<DepositKey, TxId>;
 
 impl Draft<'_> {
-    fn replaced_fact(&self, deposit: &DepositKey, by: tally_types::TxId) -> Fact {
+    fn replaced_fact(&self, deposit: &DepositKey, by: TxId) -> Fact {
         Fact::from(DepositReplaced { chain: self.chain().clone(), deposit: deposit.clone(), by })
     }
 

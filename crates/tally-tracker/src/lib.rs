@@ -10,8 +10,10 @@
 mod branch;
 mod decide;
 mod deposits;
+mod handover;
 mod loyalty;
 mod memory;
+mod rescans;
 mod seen;
 #[cfg(test)]
 mod testing;
@@ -20,7 +22,9 @@ mod tracker;
 pub use branch::{Fork, Step};
 pub use decide::{CONFIRMED_DEPTHS, Input, Refusal, SILENCE_MAX};
 pub use deposits::{Followed, Stage};
+pub use handover::Handover;
 pub use loyalty::{ABSENCE_MAX, Loyalty};
 pub use memory::{GONE_AFTER, MempoolMemory, UNKNOWN_GONE_AFTER};
+pub use rescans::{RescanPart, RescanProgress, Rescans, part_blocks};
 pub use seen::{Credit, Header, Scanned, Snapshot, Spend};
 pub use tracker::{Settings, Tracker};

@@ -119,7 +119,9 @@ fn word(fact: &Fact) -> String {
             format!("replaced({} by {})", name_of(&fact.deposit.txid), name_of(&fact.by))
         }
         Fact::DepositVanished(fact) => format!("vanished({})", name_of(&fact.deposit.txid)),
+        Fact::DepositConfirmed(fact) if fact.finalized => format!("final({})", name_of(&fact.deposit.txid)),
         Fact::DepositConfirmed(fact) => format!("confirmed({} {})", name_of(&fact.deposit.txid), fact.depth),
+        Fact::ChainFinalized(fact) => format!("final({})", name_of_block(&fact.block)),
         Fact::ChainObserved(_) => "observed".to_owned(),
         Fact::ChainCheckpointed(fact) => format!("checkpoint({}/{})", fact.part, fact.parts),
         other => other.kind().to_owned(),
@@ -166,7 +168,14 @@ impl Story {
 
     pub(crate) fn block(&mut self, header: Header, credits: &[Credit], spends: &[Spend]) -> String {
         let block = scanned(header, credits, spends);
-        self.tell(Input::Block { block: &block, behind: false }).unwrap()
+        self.tell(Input::Block { block: &block, behind: false, present: None }).unwrap()
+    }
+
+    /// A block that other blocks may have to leave for, with the node's mempool at that moment.
+    pub(crate) fn block_with_mempool(&mut self, header: Header, present: &[char]) -> String {
+        let block = scanned(header, &[], &[]);
+        let present: HashSet<TxId> = present.iter().map(|name| txid(*name)).collect();
+        self.tell(Input::Block { block: &block, behind: false, present: Some(&present) }).unwrap()
     }
 
     /// A snapshot at the tip, `secs` after the last one.

@@ -52,6 +52,8 @@ pub struct Tracker {
     pub(crate) deposits: Deposits,
     watched_through: Position,
     observed_at: Timestamp,
+    /// The height of the last final block; 0 where none is known.
+    pub(crate) finalized: Height,
 }
 
 /// Two trackers are equal that follow the same branch and deposits in the same way.
@@ -62,6 +64,7 @@ impl PartialEq for Tracker {
             && self.deposits == other.deposits
             && self.watched_through == other.watched_through
             && self.observed_at == other.observed_at
+            && self.finalized == other.finalized
     }
 }
 
@@ -75,12 +78,18 @@ impl Tracker {
             deposits: Deposits::default(),
             watched_through: Position::START,
             observed_at: Timestamp::EPOCH,
+            finalized: Height::default(),
         }
     }
 
     /// The chain.
     pub fn chain(&self) -> &ChainId {
         &self.chain
+    }
+
+    /// What it was told.
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings
     }
 
     /// The tip of the log's branch; `None` before the first block.
@@ -163,6 +172,9 @@ impl Tracker {
                 self.reported(fact.watched_through, fact.observed_at);
             }
             Fact::ChainCheckpointed(fact) if fact.chain == self.chain => self.checkpointed(fact),
+            Fact::ChainFinalized(fact) if fact.chain == self.chain => {
+                self.finalized = self.finalized.max(fact.block.height);
+            }
             Fact::DepositSeen(fact) if fact.chain == self.chain => self.seen(fact),
             Fact::DepositMined(fact) if fact.chain == self.chain => {
                 self.make_room(fact.replaces.as_ref());
@@ -182,7 +194,7 @@ impl Tracker {
         }
     }
 
-    fn gone(&self) -> Stage {
+    pub(crate) fn gone(&self) -> Stage {
         Stage::Gone(self.tip().map(|tip| tip.height).unwrap_or_default())
     }
 
@@ -214,7 +226,7 @@ impl Tracker {
         self.branch.disconnect(fact.block);
     }
 
-    fn reported(&mut self, watched_through: Position, observed_at: Timestamp) {
+    pub(crate) fn reported(&mut self, watched_through: Position, observed_at: Timestamp) {
         self.watched_through = self.watched_through.max(watched_through);
         self.observed_at = self.observed_at.max(observed_at);
     }
@@ -225,6 +237,7 @@ impl Tracker {
             let changes_of = std::mem::take(&mut self.deposits);
             self.deposits.supersede(changes_of);
             self.branch = Branch::from_headers(fact.headers.iter().copied());
+            self.finalized = fact.finalized.unwrap_or_default();
         }
         self.reported(fact.watched_through, fact.observed_at);
         for item in &fact.deposits {

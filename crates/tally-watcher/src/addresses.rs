@@ -1,9 +1,10 @@
-//! The addresses of the log: which facts add to the watch set, which take from it, and their rows in the store.
+//! What a watcher keeps of the log: the addresses in its watch set and the payments it has told of, with their
+//! rows in the store.
 //!
 //! Not here: when rows are committed (`persist`) and when facts are read (`replay`, `follower`).
 
-use tally_events::Fact;
-use tally_types::{ChainId, Height, Position, Script};
+use tally_events::{Fact, Shard};
+use tally_types::{BaseUnits, BlockHash, ChainId, Currency, DepositKey, Height, Position, Script};
 
 /// A script that is watched since a log position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,27 +16,88 @@ pub(crate) struct Address {
     pub(crate) birth: Height,
 }
 
-/// What a fact does to the addresses of a chain.
+/// A payment that was told to be in a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mined {
+    pub(crate) key: DepositKey,
+    pub(crate) block: BlockHash,
+    pub(crate) currency: Currency,
+    pub(crate) amount: BaseUnits,
+    pub(crate) script: Script,
+}
+
+/// What a fact does to what is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     Watch(Address),
     Unwatch(Vec<Script>),
+    Mined(Mined),
+    Unmined(DepositKey),
 }
 
-pub(crate) fn change_of(chain: &ChainId, position: Position, fact: &Fact) -> Option<Change> {
+pub(crate) fn change_of(chain: &ChainId, shard: Shard, position: Position, fact: &Fact) -> Option<Change> {
     match fact {
-        Fact::OrderQuoted(quoted) if quoted.chain == *chain => Some(Change::Watch(Address {
-            script: quoted.script.clone(),
-            position,
-            birth: quoted.birth_height,
-        })),
+        Fact::OrderQuoted(quoted) if quoted.chain == *chain && shard.has(&quoted.script) => {
+            let (script, birth) = (quoted.script.clone(), quoted.birth_height);
+            Some(Change::Watch(Address { script, position, birth }))
+        }
         Fact::OrderUnwatched(unwatched) => {
-            let ours = unwatched.scripts.iter().filter(|(on, _)| on == chain);
+            let ours = unwatched.scripts.iter().filter(|(on, script)| on == chain && shard.has(script));
             let scripts: Vec<Script> = ours.map(|(_, script)| script.clone()).collect();
             (!scripts.is_empty()).then_some(Change::Unwatch(scripts))
         }
+        Fact::DepositMined(mined) if mined.chain == *chain && shard.has(&mined.deposit.script) => {
+            let deposit = &mined.deposit;
+            Some(Change::Mined(Mined {
+                key: deposit.key.clone(),
+                block: mined.block.hash,
+                currency: deposit.currency.clone(),
+                amount: deposit.amount,
+                script: deposit.script.clone(),
+            }))
+        }
+        Fact::DepositUnmined(fact) if fact.chain == *chain => Some(Change::Unmined(fact.deposit.clone())),
         _ => None,
     }
+}
+
+/// Rows of payments lie between these keys.
+pub(crate) const MINED_FROM: &[u8] = b"d";
+/// The end of the rows of payments.
+pub(crate) const MINED_TO: &[u8] = b"e";
+
+/// A slot is longer only where a chain nests its calls absurdly; what is cut off then tells no two apart.
+const KEY_SLOT_MAX: usize = 400;
+
+pub(crate) fn mined_key(deposit: &DepositKey) -> Vec<u8> {
+    let slot = deposit.slot.as_bytes();
+    let slot = slot.get(..KEY_SLOT_MAX).unwrap_or(slot);
+    [MINED_FROM, deposit.txid.display_bytes(), slot].concat()
+}
+
+pub(crate) fn mined_value(mined: &Mined) -> Vec<u8> {
+    let currency = mined.currency.as_str().as_bytes();
+    let mut value = mined.block.display_bytes().to_vec();
+    value.extend_from_slice(&mined.amount.units().to_be_bytes());
+    value.push(u8::try_from(currency.len()).unwrap_or(u8::MAX));
+    value.extend_from_slice(currency);
+    value.extend_from_slice(mined.script.as_bytes());
+    value
+}
+
+/// The block that a payment was told to be in.
+pub(crate) fn mined_in(value: &[u8]) -> Option<BlockHash> {
+    value.first_chunk::<32>().map(|hash| BlockHash::from_display(*hash))
+}
+
+/// What was paid, in which currency and to where.
+pub(crate) fn mined_sum(value: &[u8]) -> Option<(Script, Currency, BaseUnits)> {
+    let (units, rest) = value.get(32..)?.split_first_chunk::<16>()?;
+    let (len, rest) = rest.split_first()?;
+    let (currency, script) = rest.split_at_checked(usize::from(*len))?;
+    let currency = std::str::from_utf8(currency).ok()?.parse().ok()?;
+    let units = BaseUnits::from_units(u128::from_be_bytes(*units));
+    Some((Script::from_bytes(script).ok()?, currency, units))
 }
 
 /// Rows of addresses lie between these keys.
@@ -88,6 +150,18 @@ mod tests {
             assert!(key.len() <= 512 && value.len() <= 64 * 1024);
             assert_eq!(from_row(&key, &value), Some(address), "{len}");
         }
+        let mined = Mined {
+            key: DepositKey { txid: tally_types::TxId::from_display([9; 32]), slot: "0".to_owned() },
+            block: BlockHash::from_display([7; 32]),
+            currency: "ETH".parse().unwrap(),
+            amount: BaseUnits::from_units(u128::MAX),
+            script: Script::from_bytes(&[3; 20]).unwrap(),
+        };
+        let value = mined_value(&mined);
+        assert_eq!(mined_in(&value), Some(mined.block));
+        assert_eq!(mined_sum(&value), Some((mined.script.clone(), mined.currency.clone(), mined.amount)));
+        let key = mined_key(&mined.key);
+        assert!(key.as_slice() >= MINED_FROM && key.as_slice() < MINED_TO && key.len() <= 500);
         assert_eq!(from_row(b"p", &[0; 16]), None);
         assert_eq!(from_row(b"wx", &[0; 15]), None);
     }

@@ -1,12 +1,13 @@
 //! To the node's tip: through a fork where there is one, block after block, in runs where it is far.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use futures::StreamExt;
 use tally_events::Fact;
 use tally_ports::{BlockSource, Header, PortError};
 use tally_tracker::{Fork, Input, Scanned, Step};
-use tally_types::{BlockHash, BlockRef, Height, Position, Timestamp};
+use tally_types::{BlockHash, BlockRef, Height, Position, Timestamp, TxId};
 use tokio::time::Instant;
 
 use crate::convert;
@@ -18,6 +19,8 @@ use crate::worker::Worker;
 const RUN_MARGIN: u64 = 100;
 /// The most blocks in one go, so that what else there is to do gets its turn.
 const GO_MAX: u64 = 2000;
+/// After a reorg, so many blocks over the last that was known are looked into before the first is connected.
+const LOOK_AHEAD: usize = 8;
 /// Recent blocks whose matching position is remembered.
 const MATCHED_MAX: usize = 512;
 
@@ -29,6 +32,22 @@ pub(crate) enum Reached {
     More,
     /// The node is behind, or on a branch that is not followed yet: nothing can be said.
     Apart,
+}
+
+/// The way to the node's tip.
+struct Way {
+    /// The first block to connect.
+    first: Height,
+    /// Headers from there on, as far as they are known.
+    headers: Vec<Header>,
+    /// The node's mempool at its tip, where blocks leave the branch and it could be had.
+    present: Option<HashSet<TxId>>,
+}
+
+impl Way {
+    fn up_from(first: Height) -> Self {
+        Self { first, headers: Vec::new(), present: None }
+    }
 }
 
 /// A block that was fetched and matched.
@@ -52,7 +71,7 @@ impl Worker {
             if start > tip.block.height {
                 return Ok(Reached::Apart);
             }
-            return self.connect(start, Vec::new(), tip, now).await;
+            return self.connect(Way::up_from(start), tip, now).await;
         };
         if own == tip.block {
             self.loyalty.agrees();
@@ -67,7 +86,7 @@ impl Worker {
         match fork {
             None => {
                 self.loyalty.agrees();
-                self.connect(own.height.next(), Vec::new(), tip, now).await
+                self.connect(Way::up_from(own.height.next()), tip, now).await
             }
             Some(fork) => {
                 if !self.loyalty.may_leave(own.height, tip.block.height, now) {
@@ -75,7 +94,8 @@ impl Worker {
                     return Ok(Reached::Apart);
                 }
                 let headers = fork.connect.iter().map(convert::to_port).collect();
-                self.connect(fork.point.height.next(), headers, tip, now).await
+                let present = self.mempool_at(tip).await?;
+                self.connect(Way { first: fork.point.height.next(), headers, present }, tip, now).await
             }
         }
     }
@@ -105,15 +125,44 @@ impl Worker {
         }
     }
 
-    /// Connects the blocks from `first` to the node's tip, the headers of the lowest being known. Several are
-    /// on their way at once; the log gets them one after the other.
-    async fn connect(
+    /// Leaves the log's branch for the node's at a height, whatever is in between.
+    pub(crate) async fn restart_at(
         &mut self,
-        first: Height,
-        headers: Vec<Header>,
+        from: Height,
         tip: &Header,
         now: Timestamp,
-    ) -> Result<Reached, Trouble> {
+    ) -> Result<(), Trouble> {
+        tracing::warn!(chain = %self.config.chain, from = from.get(), "begins anew, as asked for");
+        let present = self.mempool_at(tip).await?;
+        let first = fetch(Arc::clone(&self.ports.source), Arc::clone(&self.shared), from, None).await?;
+        let mut block = first.block;
+        let matched = block.watched_through;
+        block.watched_through = self.shared.watched_through(matched);
+        self.say(Input::Restart { block: &block, present: present.as_ref() }, now).await?;
+        self.matched.clear();
+        self.remember(from, matched);
+        self.loyalty.agrees();
+        self.show_progress();
+        Ok(())
+    }
+
+    /// What is in the node's mempool at its tip: where blocks leave the branch, this says which of their
+    /// payments are back there. `None` where it cannot be had at that tip.
+    ///
+    /// What is absent now and there again a moment later is new then, whatever was looked at before.
+    async fn mempool_at(&mut self, tip: &Header) -> Result<Option<HashSet<TxId>>, Trouble> {
+        let seen = self.ports.source.mempool(&self.known, &self.shared.watch).await;
+        let Some(diff) = seen.map_err(Trouble::Source)?.filter(|diff| diff.tip == tip.block.hash) else {
+            return Ok(None);
+        };
+        self.known.retain(|txid| diff.present.contains(txid));
+        Ok(Some(diff.present))
+    }
+
+    /// Connects the blocks from `first` to the node's tip. Several are on their way at once; the log gets them
+    /// one after the other.
+    async fn connect(&mut self, way: Way, tip: &Header, now: Timestamp) -> Result<Reached, Trouble> {
+        let Way { first, headers, mut present } = way;
         let target = tip.block.height.get().min(first.get().saturating_add(GO_MAX));
         let (source, shared) = (Arc::clone(&self.ports.source), Arc::clone(&self.shared));
         let wanted = (first.get()..=target).map(|height| {
@@ -125,7 +174,16 @@ impl Worker {
         let mut fetched = futures::stream::iter(wanted).buffered(self.config.prefetch.max(1));
         let run_to = tip.block.height.below(RUN_MARGIN);
         let mut run: Option<Run> = None;
-        while let Some(next) = fetched.next().await {
+        let mut ahead = VecDeque::new();
+        if let Some(present) = &mut present {
+            look_ahead(&mut fetched, present, &mut ahead, headers.len().saturating_add(LOOK_AHEAD)).await;
+        }
+        loop {
+            let next = match ahead.pop_front() {
+                Some(next) => Some(next),
+                None => fetched.next().await,
+            };
+            let Some(next) = next else { break };
             let next = match next {
                 Ok(next) => next,
                 Err(trouble) => {
@@ -143,7 +201,7 @@ impl Worker {
                 continue;
             }
             self.end_run(run.take(), now).await?;
-            self.connect_one(next, tip, now).await?;
+            self.connect_one(next, present.as_ref(), tip, now).await?;
         }
         self.end_run(run, now).await?;
         Ok(match self.tracker.tip() {
@@ -181,12 +239,18 @@ impl Worker {
         Ok(())
     }
 
-    async fn connect_one(&mut self, next: Fetched, tip: &Header, now: Timestamp) -> Result<(), Trouble> {
+    async fn connect_one(
+        &mut self,
+        next: Fetched,
+        present: Option<&HashSet<TxId>>,
+        tip: &Header,
+        now: Timestamp,
+    ) -> Result<(), Trouble> {
         let Fetched { mut block, since } = next;
         let matched = block.watched_through;
         block.watched_through = self.shared.watched_through(matched);
         let height = block.header.block.height;
-        let input = Input::Block { block: &block, behind: height < tip.block.height };
+        let input = Input::Block { block: &block, behind: height < tip.block.height, present };
         let facts = self.tracker.decide(input, now)?;
         let left = facts.iter().filter(|fact| matches!(fact, Fact::BlockDisconnected(_))).count();
         if left > 0 {
@@ -209,6 +273,28 @@ impl Worker {
 
     fn show_progress(&self) {
         self.handle.update(|view| view.own_tip = self.tracker.tip());
+    }
+}
+
+/// Matches the first blocks of a new branch before the log hears of any: what left a block and is in one of them
+/// is as present as what is in the mempool, so that nobody takes it for lost in between.
+async fn look_ahead(
+    fetched: &mut (impl futures::Stream<Item = Result<Fetched, Trouble>> + Unpin),
+    present: &mut HashSet<TxId>,
+    ahead: &mut VecDeque<Result<Fetched, Trouble>>,
+    at_most: usize,
+) {
+    while ahead.len() < at_most
+        && let Some(next) = fetched.next().await
+    {
+        let failed = next.is_err();
+        if let Ok(next) = &next {
+            present.extend(next.block.credits.iter().map(|credit| credit.key.txid));
+        }
+        ahead.push_back(next);
+        if failed {
+            return;
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use tally_ports::{EventLog, EventStream, PortError};
 use tally_types::ChainId;
 use tokio::sync::mpsc;
 
-use crate::health::WatcherHandle;
-use crate::persist::Entry;
+use crate::health::ShardHandle;
+use crate::persist::{Entry, Note};
 use crate::replay::is_first_part;
 use crate::shared::Shared;
 
@@ -22,8 +22,8 @@ pub(crate) struct Follower {
     pub(crate) chain: ChainId,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) entries: mpsc::Sender<Entry>,
-    pub(crate) handle: WatcherHandle,
+    pub(crate) entries: mpsc::Sender<Note>,
+    pub(crate) handle: ShardHandle,
 }
 
 impl Follower {
@@ -43,7 +43,7 @@ impl Follower {
                     let entry = Entry { position, id, change, checkpoint };
                     if entry.matters() {
                         // Only a watcher that is being stopped has no persister any more.
-                        let _ = self.entries.send(entry).await;
+                        let _ = self.entries.send(Note::Entry(entry)).await;
                     }
                     count = count.wrapping_add(1);
                     if count.is_multiple_of(TURN_EVERY) {

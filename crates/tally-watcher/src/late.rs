@@ -121,7 +121,7 @@ impl Worker {
     }
 
     /// The header of the log's branch at a height; below what is known of it, the node's.
-    async fn header_on_branch(&self, height: Height) -> Result<Header, Trouble> {
+    pub(crate) async fn header_on_branch(&self, height: Height) -> Result<Header, Trouble> {
         let header = match self.tracker.block_at(height) {
             Some(block) => self.ports.source.header(&block.hash).await.map_err(Trouble::Source)?,
             None => self.ports.source.at(height).await.map_err(Trouble::Source)?,

@@ -5,10 +5,40 @@
 //! store is a cache of the watch set and may be lost. What decides is in `tally-tracker`; what finds payments in
 //! bytes is in `tally-matcher`, behind the `BlockSource` port.
 //!
+//! # Rules and the tests that hold them
+//!
+//! Paths are below this crate's `tests`, or begin with the crate.
+//!
+//! | following a chain | test |
+//! |---|---|
+//! | own header chain, header diff, disconnect descending and connect ascending, branches of any length | `follow::branches_of_any_length_are_followed_back_and_forth`, `tally-tracker::decide::tests::random` |
+//! | depth is our tip less the height, whatever a node says | `follow::a_payment_is_seen_mined_and_confirmed` |
+//! | one append a block, the log is the only memory | `restart::killed_at_any_append_it_comes_to_the_same` |
+//! | a block that cannot be read stops the cursor loudly | `trouble::a_block_that_cannot_be_read_stops_the_watch_loudly` |
+//! | the mempool is taken between two equal tips; what is replaced or double-spent is told | `follow::replaced_vanished_and_double_spent`, `follow::a_double_spend_in_a_block_is_noticed` |
+//! | an address that is learned after the payment | `follow::addresses_learned_late_find_payments_that_went_by`, `follow::a_quote_that_crosses_a_block_is_not_missed` |
+//! | a long way is caught up from the last folded block | `follow::a_long_way_is_gone_in_runs_that_end_100_below_the_tip` |
+//! | another endpoint is checked against the header chain | `trouble::another_endpoint_is_not_believed_blindly`, `trouble::a_node_that_lags_is_no_reorg` |
+//!
+//! | watchers | test |
+//! |---|---|
+//! | one writer by lease, epochs in facts, standbys fold along and take over within 5 s | `restart::a_standby_takes_over`, `scale::a_hot_standby_takes_over_within_five_seconds`, `trouble::a_rival_with_a_later_lease_wins` |
+//! | the number of shards is a fact; they change at one common block | `scale::the_number_of_shards_changes_while_payments_come`, `scale::shards_change_though_their_writers_are_gone_and_whoever_changes_them_is_killed`, `tally-tracker::decide::tests::shards_are_handed_over_whole` |
+//! | workers come and go, and lose and double nothing | `scale::workers_come_and_go_and_lose_and_double_nothing` |
+//! | what dangles is taken back at a start | `restart::a_block_that_was_never_connected_is_taken_back` |
+//! | checkpoints bound the replay | `restart::a_checkpoint_bounds_what_is_read` |
+//! | addresses quoted while nobody watched | `restart::addresses_quoted_while_nobody_watched_are_late_ones` |
+//! | a reorg looks into the mempool | `follow::a_reorg_says_which_payments_are_back_in_the_mempool`, `follow::a_payment_that_is_on_both_branches_is_never_gone` |
+//! | what is missing from a new node's mempool is unknown | `trouble::another_endpoint_is_not_believed_blindly`, `tally-tracker::decide::tests::a_new_node_does_not_know_what_it_never_held` |
+//! | a fork deeper than the window stops the shard, a rescan begins it anew | `trouble::a_reorg_deeper_than_the_window_stops_the_watch`, `scale::after_a_reorg_too_deep_a_rescan_begins_anew` |
+//! | rescans in parts, by any number of workers; a known identity is left alone | `scale::a_rescan_finds_what_was_overlooked_and_doubles_nothing`, `scale::a_rescan_goes_on_when_workers_are_killed_and_started_anew`, `scale::shards_may_change_in_the_middle_of_a_rescan` |
+//! | what is final is told once | `scale::what_the_chain_calls_final_is_told` |
+//!
 //! Not here: orders, addresses as text, any node's protocol, and the choice of adapters (the binary).
 
 mod addresses;
 mod advance;
+mod apply;
 mod config;
 mod convert;
 mod follower;
@@ -18,8 +48,13 @@ mod keeper;
 mod late;
 mod mempool;
 mod persist;
+mod plan;
 mod replay;
+mod rescan;
+mod reshard;
+mod shard;
 mod shared;
+mod shelf;
 mod trouble;
 mod watcher;
 mod worker;
@@ -28,7 +63,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use config::WatcherConfig;
-pub use health::{HealthView, WatcherHandle};
+pub use config::{Part, WatcherConfig};
+pub use health::{HealthView, SILENCE_ALARM, WatcherHandle};
+pub use rescan::{request_rescan, rescan_progress};
 pub use trouble::WatcherError;
 pub use watcher::{Watcher, WatcherPorts};

@@ -1,16 +1,20 @@
-//! The watch set in the watcher's own store, with the log position it stands at.
+//! The watch set in the watcher's own store, and the payments that were told, with the log position it stands at.
 //!
 //! A cache: where it is lost, or is of another log, the log is read from the start. A store that fails is left
 //! alone until the next start; the watch goes on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tally_ports::{PortError, Store, WriteBatch};
-use tally_types::{ChainId, Position};
-use tokio::sync::mpsc;
+use tally_types::{BaseUnits, BlockHash, ChainId, Currency, DepositKey, Position, Script};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::addresses::{Address, Change, ROWS_FROM, ROWS_TO, from_row, row_key, row_value};
+use crate::addresses::{
+    Address, Change, MINED_FROM, MINED_TO, ROWS_FROM, ROWS_TO, from_row, mined_in, mined_key, mined_sum,
+    mined_value, row_key, row_value,
+};
 
 /// The most rows in a commit, which holds up every other user of the store.
 const COMMIT_ROWS_MAX: usize = 500;
@@ -20,11 +24,22 @@ const COMMIT_AFTER: Duration = Duration::from_millis(200);
 const QUEUE_MAX: usize = 4096;
 
 const KEY_CHAIN: &[u8] = b"chain";
+/// Stands behind the chain: a store of another form is read from the log again.
+const FORM: &str = " 2";
 const KEY_CURSOR: &[u8] = b"cursor";
 const KEY_CHECKPOINT: &[u8] = b"checkpoint";
 
 /// Facts that change nothing here move the stored position only every so often.
 const CURSOR_EVERY: u64 = 1000;
+
+/// What the persister is told.
+#[derive(Debug)]
+pub(crate) enum Note {
+    /// To be written down.
+    Entry(Entry),
+    /// Answered once all before it is written down.
+    Flush(oneshot::Sender<()>),
+}
 
 /// The log was followed up to a fact, and this is to be written down of it.
 #[derive(Debug)]
@@ -52,12 +67,13 @@ pub(crate) struct Stored {
     pub(crate) checkpoint: Option<Position>,
 }
 
-/// Reads where the store stands. A store of another chain is emptied.
+/// Reads where the store stands. A store of another chain, or of another form, is emptied.
 pub(crate) fn stored(store: &dyn Store, chain: &ChainId) -> Result<Stored, PortError> {
-    if store.get(KEY_CHAIN)?.as_deref() != Some(chain.as_str().as_bytes()) {
+    let name = format!("{chain}{FORM}");
+    if store.get(KEY_CHAIN)?.as_deref() != Some(name.as_bytes()) {
         store.clear()?;
         let mut batch = WriteBatch::default();
-        batch.put(KEY_CHAIN, chain.as_str().as_bytes());
+        batch.put(KEY_CHAIN, name);
         store.commit(batch)?;
         return Ok(Stored::default());
     }
@@ -82,16 +98,46 @@ pub(crate) fn each_address(store: &dyn Store, mut each: impl FnMut(Address)) -> 
     }
 }
 
+/// The block that a payment is known to be in.
+pub(crate) fn known_block(store: &dyn Store, deposit: &DepositKey) -> Result<Option<BlockHash>, PortError> {
+    Ok(store.get(&mined_key(deposit))?.as_deref().and_then(mined_in))
+}
+
+/// What was paid in a currency to each watched script; nothing to those that nobody paid.
+pub(crate) fn paid_in(
+    store: &dyn Store,
+    currency: &Currency,
+) -> Result<BTreeMap<Script, BaseUnits>, PortError> {
+    let mut paid = BTreeMap::new();
+    each_address(store, |address| {
+        paid.insert(address.script, BaseUnits::ZERO);
+    })?;
+    let mut from = MINED_FROM.to_vec();
+    loop {
+        let rows = store.range(&from, MINED_TO, COMMIT_ROWS_MAX)?;
+        let Some((last, _)) = rows.last() else { return Ok(paid) };
+        from.clone_from(last);
+        from.push(0);
+        for (script, of, amount) in rows.iter().filter_map(|(_, value)| mined_sum(value)) {
+            if of == *currency
+                && let Some(sum) = paid.get_mut(&script)
+            {
+                *sum = sum.saturating_add(amount);
+            }
+        }
+    }
+}
+
 /// Writes entries down, many in one commit.
 pub(crate) struct Persister {
     store: Arc<dyn Store>,
-    queue: mpsc::Receiver<Entry>,
+    queue: mpsc::Receiver<Note>,
     chain: ChainId,
     failed: bool,
 }
 
 impl Persister {
-    pub(crate) fn new(store: Arc<dyn Store>, chain: ChainId) -> (mpsc::Sender<Entry>, Self) {
+    pub(crate) fn new(store: Arc<dyn Store>, chain: ChainId) -> (mpsc::Sender<Note>, Self) {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
         (sender, Self { store, queue, chain, failed: false })
     }
@@ -100,16 +146,31 @@ impl Persister {
     pub(crate) async fn run(mut self) {
         while let Some(first) = self.queue.recv().await {
             let mut batch = WriteBatch::default();
-            add(&mut batch, first);
+            let mut asked = None;
+            let mut note = Some(first);
             let company = async {
-                while batch.len() < COMMIT_ROWS_MAX {
-                    let Some(next) = self.queue.recv().await else { return };
-                    add(&mut batch, next);
+                while let Some(next) = note.take() {
+                    match next {
+                        Note::Entry(entry) => add(&mut batch, entry),
+                        Note::Flush(done) => {
+                            asked = Some(done);
+                            return;
+                        }
+                    }
+                    if batch.len() < COMMIT_ROWS_MAX {
+                        note = self.queue.recv().await;
+                    }
                 }
             };
-            // Full, or waited long enough: either way it is written.
+            // Full, asked for, or waited long enough: any way it is written.
             let _ = tokio::time::timeout(COMMIT_AFTER, company).await;
-            self.commit(batch).await;
+            if !batch.is_empty() {
+                self.commit(batch).await;
+            }
+            if let Some(done) = asked {
+                // Who asked may have gone.
+                let _ = done.send(());
+            }
         }
     }
 
@@ -133,6 +194,8 @@ fn add(batch: &mut WriteBatch, entry: Entry) {
         Some(Change::Unwatch(scripts)) => {
             scripts.iter().for_each(|script| batch.remove(row_key(script)));
         }
+        Some(Change::Mined(mined)) => batch.put(mined_key(&mined.key), mined_value(&mined)),
+        Some(Change::Unmined(deposit)) => batch.remove(mined_key(&deposit)),
         None => {}
     }
     if entry.checkpoint {
@@ -165,11 +228,11 @@ mod tests {
         assert_eq!(stored(store.as_ref(), &chain).unwrap(), Stored::default());
         let (sender, persister) = Persister::new(store.clone(), chain.clone());
         for number in 1..=1200 {
-            sender.try_send(watch(number)).unwrap();
+            sender.try_send(Note::Entry(watch(number))).unwrap();
         }
         let gone = Some(Change::Unwatch(vec![script(7)]));
         let last = Entry { position: Position::new(1201), id: "z".into(), change: gone, checkpoint: false };
-        sender.try_send(last).unwrap();
+        sender.try_send(Note::Entry(last)).unwrap();
         drop(sender);
         persister.run().await;
         let mut found = Vec::new();

@@ -10,7 +10,7 @@ use tally_tracker::{Settings, Tracker};
 use tally_types::{ChainId, Position};
 use tokio::sync::mpsc;
 
-use crate::persist::{Entry, Stored, each_address, stored};
+use crate::persist::{Entry, Note, Stored, each_address, stored};
 use crate::shared::{OwnFact, Shared};
 
 /// A log that has been silent for so long has nothing more up to the head it named: what stood there is
@@ -26,6 +26,8 @@ pub(crate) struct Replayed {
     pub(crate) last: Position,
     /// The last checkpoint's first part.
     pub(crate) checkpoint: Position,
+    /// Other shards have taken over: there is nothing to do.
+    pub(crate) retired: bool,
     /// Live from here.
     pub(crate) stream: EventStream,
 }
@@ -37,7 +39,7 @@ pub(crate) struct Replay<'a> {
     pub(crate) log: &'a dyn EventLog,
     pub(crate) store: &'a Arc<dyn Store>,
     pub(crate) shared: &'a Shared,
-    pub(crate) entries: &'a mpsc::Sender<Entry>,
+    pub(crate) entries: &'a mpsc::Sender<Note>,
 }
 
 /// The store does not fit the log.
@@ -76,7 +78,7 @@ impl Replay<'_> {
         };
         self.load(cursor).await?;
         let mut tracker = Tracker::new(self.chain.clone(), self.settings);
-        let mut folded = Folded { last: Position::START, checkpoint: Position::START };
+        let mut folded = Folded { last: Position::START, checkpoint: Position::START, retired: false };
         let before_cursor = Position::new(cursor.get().saturating_sub(1));
         let mut stream = self.log.read(checkpoint.min(before_cursor)).await?;
         let mut at = checkpoint.min(before_cursor);
@@ -104,8 +106,8 @@ impl Replay<'_> {
             return Ok(Err(Misfit));
         }
         self.finish(cursor, &mut tracker).await?;
-        let Folded { last, checkpoint } = folded;
-        Ok(Ok(Replayed { tracker, last, checkpoint, stream }))
+        let Folded { last, checkpoint, retired } = folded;
+        Ok(Ok(Replayed { tracker, last, checkpoint, retired, stream }))
     }
 
     /// Puts the stored addresses into the watch set.
@@ -141,7 +143,7 @@ impl Replay<'_> {
             let entry = Entry { position, id, change, checkpoint };
             if entry.matters() {
                 // Only a watcher that is being stopped has no persister any more.
-                let _ = self.entries.send(entry).await;
+                let _ = self.entries.send(Note::Entry(entry)).await;
             }
             own
         } else {
@@ -153,6 +155,7 @@ impl Replay<'_> {
             folded.checkpoint = own.position;
         }
         folded.last = own.position;
+        folded.retired |= matches!(own.fact, Fact::ChainSharded(_));
         tracker.apply(&own.fact);
         self.shared.settle(tracker.watched_through());
     }
@@ -211,4 +214,5 @@ pub(crate) fn is_first_part(fact: &Fact) -> bool {
 struct Folded {
     last: Position,
     checkpoint: Position,
+    retired: bool,
 }

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use tally_events::{Epoch, Fact, Recorded, Subject};
+use tally_events::{Epoch, Fact, Recorded, Shard, Subject};
 use tally_matcher::WatchSet;
 use tally_ports::SharedWatch;
+use tally_tracker::Rescans;
 use tally_types::{ChainId, OutPoint, Position, Script};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::addresses::{Address, Change, change_of};
 use crate::convert;
@@ -25,11 +26,16 @@ pub(crate) struct OwnFact {
 pub(crate) struct Shared {
     chain: ChainId,
     seed: u64,
+    /// The part of the chain's scripts that is watched.
+    pub(crate) shard: Shard,
     pub(crate) subject: Subject,
+    pub(crate) rescan_subject: Subject,
     pub(crate) watch: SharedWatch,
     state: Mutex<State>,
     /// Rings when a fact of the chain has come.
     pub(crate) arrived: Notify,
+    /// Moves with each fact of a rescan that has come.
+    rescanned: watch::Sender<Position>,
 }
 
 #[derive(Default)]
@@ -39,24 +45,31 @@ struct State {
     /// Ascending by position.
     late: VecDeque<Address>,
     inbox: VecDeque<OwnFact>,
+    rescans: Rescans,
 }
 
 impl Shared {
-    pub(crate) fn new(chain: ChainId, seed: u64) -> Self {
+    /// Of a shard whose facts stand on `subject`.
+    pub(crate) fn new(chain: ChainId, seed: u64, shard: Shard, subject: Subject) -> Self {
         Self {
-            subject: Subject::chain(&chain, 0, 0),
+            shard,
+            subject,
+            rescan_subject: Subject::chain_rescan(&chain),
             chain,
             seed,
             watch: Arc::new(RwLock::new(WatchSet::new(seed))),
             state: Mutex::default(),
             arrived: Notify::new(),
+            rescanned: watch::Sender::new(Position::START),
         }
     }
 
     /// Forgets everything.
     pub(crate) fn reset(&self) {
         *self.watch.write().unwrap_or_else(PoisonError::into_inner) = WatchSet::new(self.seed);
-        *self.state() = State::default();
+        let mut state = self.state();
+        let rescans = std::mem::take(&mut state.rescans);
+        *state = State { rescans, ..State::default() };
     }
 
     /// A set of these scripts alone.
@@ -86,7 +99,7 @@ impl Shared {
     /// of the chain itself is handed back. What cannot be watched is as bad as a log that cannot be read.
     pub(crate) fn take(&self, recorded: Recorded) -> (Option<Change>, Option<OwnFact>) {
         let Recorded { position, event } = recorded;
-        let change = change_of(&self.chain, position, &event.fact);
+        let change = change_of(&self.chain, self.shard, position, &event.fact);
         match &change {
             Some(Change::Watch(address)) => {
                 self.watch(&address.script);
@@ -96,11 +109,51 @@ impl Shared {
                 self.unwatch(scripts);
                 self.state().late.retain(|address| !scripts.contains(&address.script));
             }
-            None => {}
+            Some(Change::Mined(_) | Change::Unmined(_)) | None => {}
         }
         self.set_position(position);
+        if event.subject == self.rescan_subject {
+            self.take_rescan(position, event.shard, &event.fact);
+        }
         let own = event.subject == self.subject;
         (change, own.then_some(OwnFact { position, epoch: event.epoch, fact: event.fact }))
+    }
+
+    /// Takes a fact of a rescan; one that was taken before changes nothing.
+    pub(crate) fn take_rescan(&self, position: Position, of: Shard, fact: &Fact) {
+        if position > self.rescan_position() {
+            self.state().rescans.apply(position, of, fact);
+            self.rescanned.send_replace(position);
+        }
+    }
+
+    /// Starts from rescans that are open already, and the position of the last fact about one.
+    pub(crate) fn set_rescans(&self, rescans: Rescans, position: Position) {
+        self.state().rescans = rescans;
+        self.rescanned.send_replace(position);
+    }
+
+    /// Where the last fact of a rescan stands.
+    pub(crate) fn rescan_position(&self) -> Position {
+        *self.rescanned.borrow()
+    }
+
+    /// Waits until the facts of rescans are known through `position`.
+    pub(crate) async fn wait_for_rescans(&self, position: Position) {
+        let mut rescanned = self.rescanned.subscribe();
+        // The sender lives as long as we do.
+        let _ = rescanned.wait_for(|at| *at >= position).await;
+    }
+
+    /// Waits for another fact of a rescan.
+    pub(crate) async fn wait_for_another_rescan(&self, after: Position) {
+        self.wait_for_rescans(after.next()).await;
+    }
+
+    /// Reads the open rescans, with the position they stand at.
+    pub(crate) fn with_rescans<T>(&self, read: impl FnOnce(&Rescans, Position) -> T) -> T {
+        let state = self.state();
+        read(&state.rescans, self.rescan_position())
     }
 
     pub(crate) fn watch(&self, script: &Script) {

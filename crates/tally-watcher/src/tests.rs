@@ -2,5 +2,6 @@
 
 mod follow;
 mod restart;
+mod scale;
 mod scene;
 mod trouble;

@@ -32,6 +32,8 @@ pub(crate) enum Trouble {
     Stale,
     #[error("another writer holds a later lease")]
     Deposed,
+    #[error("other shards have taken over")]
+    Retired,
 }
 
 impl Trouble {
@@ -42,7 +44,7 @@ impl Trouble {
             Self::Block { .. } => Some("block_unreadable"),
             Self::Log(_) => Some("log_unreachable"),
             Self::Refused(Refusal::DeepReorg { .. }) => Some("deep_reorg"),
-            Self::Refused(_) | Self::Stale => None,
+            Self::Refused(_) | Self::Stale | Self::Retired => None,
             Self::Deposed => Some("lease_overtaken"),
         }
     }
@@ -52,7 +54,7 @@ impl Trouble {
         match self {
             Self::Source(error) | Self::Log(error) | Self::Block { error, .. } => !error.is_transient(),
             Self::Refused(refusal) => matches!(refusal, Refusal::DeepReorg { .. }),
-            Self::Stale => false,
+            Self::Stale | Self::Retired => false,
             Self::Deposed => true,
         }
     }

@@ -1,23 +1,25 @@
 //! The worker of a chain: stands by until it has the lease, then goes round: tip, mempool, late addresses, report.
 //!
-//! Not here: the steps of a round (`advance`, `mempool`, `late`) and appending (`writer`).
+//! Not here: the steps of a round (`advance`, `mempool`, `late`, `apply`) and appending (`writer`).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tally_events::Epoch;
-use tally_tracker::{Input, Loyalty, MempoolMemory, Tracker};
-use tally_types::{Height, Position, Timestamp, TxId};
+use tally_ports::Header;
+use tally_tracker::{Input, Loyalty, MempoolMemory, Refusal, Tracker};
+use tally_types::{BlockRef, Height, Position, Timestamp, TxId};
 use tokio_util::sync::CancellationToken;
 
 use crate::advance::Reached;
 use crate::gauge::Gauges;
+use crate::health::ShardHandle;
 use crate::keeper::Keeper;
 use crate::late::Rescan;
 use crate::shared::Shared;
 use crate::trouble::{Trouble, pause_after};
-use crate::{WatcherConfig, WatcherHandle, WatcherPorts};
+use crate::{WatcherConfig, WatcherPorts};
 
 /// How often a standby folds what the writer wrote and asks for the lease.
 const STANDBY: Duration = Duration::from_millis(250);
@@ -27,7 +29,7 @@ const ROUND_MIN: Duration = Duration::from_millis(10);
 pub(crate) struct Worker {
     pub(crate) config: WatcherConfig,
     pub(crate) ports: WatcherPorts,
-    pub(crate) handle: WatcherHandle,
+    pub(crate) handle: ShardHandle,
     pub(crate) shared: Arc<Shared>,
     pub(crate) gauges: Gauges,
     /// The chain as the log has it, up to `last`.
@@ -48,11 +50,22 @@ pub(crate) struct Worker {
     pub(crate) rescan: Option<Rescan>,
     /// No rescan before, so that they take a tenth of the time at most.
     pub(crate) next_rescan: Timestamp,
+    /// Other shards have taken over: nothing more is to be written.
+    pub(crate) retired: bool,
     /// Somebody waits for a report.
     asked: bool,
     failures: u32,
     /// The last incident that was counted, so that one that lasts counts once.
     incident: Option<&'static str>,
+}
+
+/// Why a worker ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was told to.
+    Stopped,
+    /// Other shards have taken over.
+    Retired,
 }
 
 /// What to do after a round.
@@ -67,12 +80,12 @@ impl Worker {
     pub(crate) fn new(
         config: WatcherConfig,
         ports: WatcherPorts,
-        handle: WatcherHandle,
+        handle: ShardHandle,
         shared: Arc<Shared>,
-        (tracker, last, checkpoint): (Tracker, Position, Position),
+        (tracker, last, checkpoint, retired): (Tracker, Position, Position, bool),
     ) -> Self {
         Self {
-            gauges: Gauges::new(&config.chain),
+            gauges: Gauges::new(&config.chain, shared.shard),
             endpoint: ports.source.endpoint(),
             config,
             ports,
@@ -89,19 +102,24 @@ impl Worker {
             matched: VecDeque::new(),
             rescan: None,
             next_rescan: Timestamp::EPOCH,
+            retired,
             asked: false,
             failures: 0,
             incident: None,
         }
     }
 
-    /// Works until `stop`.
-    pub(crate) async fn run(mut self, stop: &CancellationToken) {
+    /// Works until `stop`, or until other shards have taken over.
+    pub(crate) async fn run(mut self, stop: &CancellationToken) -> Ended {
         let lease = Arc::clone(&self.ports.lease);
-        let name = format!("watch.{}.0", self.config.chain);
+        let name = self.lease_name();
         while !stop.is_cancelled() {
             self.fold_arrived();
             self.show();
+            if self.retired {
+                tracing::info!(chain = %self.config.chain, shard = %self.shared.shard, "other shards have taken over");
+                return Ended::Retired;
+            }
             match lease.acquire(&name, self.config.lease).await {
                 Ok(Some(grant)) => {
                     let keeper = Keeper::new(lease.as_ref(), self.config.lease, grant);
@@ -123,6 +141,13 @@ impl Worker {
                 }
             }
         }
+        Ended::Stopped
+    }
+
+    /// Of the shard's own subject, `tally.v1.chain.<chain>.<generation>-<shard>`.
+    fn lease_name(&self) -> String {
+        let subject = self.shared.subject.as_str();
+        format!("watch.{}", subject.strip_prefix("tally.v1.chain.").unwrap_or(subject))
     }
 
     /// Goes round until another writer has a later lease.
@@ -143,6 +168,7 @@ impl Worker {
                         self.rest().await;
                     }
                 }
+                Err(Trouble::Retired) => return,
                 Err(Trouble::Deposed) => {
                     self.trouble(&Trouble::Deposed);
                     return;
@@ -167,7 +193,11 @@ impl Worker {
     }
 
     async fn round(&mut self) -> Result<Next, Trouble> {
-        if self.fold_arrived() {
+        let overtaken = self.fold_arrived();
+        if self.retired {
+            return Err(Trouble::Retired);
+        }
+        if overtaken {
             return Err(Trouble::Deposed);
         }
         let taken_at = self.ports.clock.now();
@@ -176,13 +206,21 @@ impl Worker {
         self.notice_endpoint();
         let tip = self.ports.source.tip().await.map_err(Trouble::Source)?;
         self.handle.update(|view| view.node_tip = Some(tip.block));
-        match self.advance(&tip, taken_at).await? {
+        let reached = match self.advance(&tip, taken_at).await {
+            Err(Trouble::Refused(Refusal::DeepReorg { base, blocks })) => {
+                self.begin_anew(base, blocks, &tip, taken_at).await?
+            }
+            reached => reached?,
+        };
+        match reached {
             Reached::Tip => {}
             Reached::More => return Ok(Next::Again),
             Reached::Apart => return Ok(Next::Rest),
         }
         let looked = self.look_at_mempool().await?;
+        self.note_finality().await?;
         let more = self.match_late().await?;
+        let more = self.apply_rescan().await? || more;
         self.checkpoint_if_due().await?;
         if looked && self.ports.source.endpoint() == self.endpoint {
             let (asked, watched_through) = (self.asked, self.shared.watched_through(matched));
@@ -192,6 +230,34 @@ impl Worker {
             self.handle.update(|view| view.last_success = Some(taken_at));
         }
         Ok(if more { Next::Again } else { Next::Rest })
+    }
+
+    /// What the chain itself calls final. At the node's tip the log's branch is the node's.
+    async fn note_finality(&mut self) -> Result<(), Trouble> {
+        let height = self.ports.source.finalized().await.map_err(Trouble::Source)?;
+        match height.and_then(|height| self.tracker.block_at(height)) {
+            Some(block) => self.say(Input::Finalized(block), self.ports.clock.now()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// After a fork too deep to be followed: begins anew from where a person said, who has asked for a rescan
+    /// since the log last heard of this shard.
+    async fn begin_anew(
+        &mut self,
+        base: BlockRef,
+        blocks: usize,
+        tip: &Header,
+        now: Timestamp,
+    ) -> Result<Reached, Trouble> {
+        let asked = self.shared.with_rescans(|rescans, _| rescans.lowest_requested_after(self.last));
+        match asked {
+            Some(from) if from.min(base.height) <= tip.block.height => {
+                self.restart_at(from.min(base.height), tip, now).await?;
+                Ok(Reached::More)
+            }
+            _ => Err(Trouble::Refused(Refusal::DeepReorg { base, blocks })),
+        }
     }
 
     /// What one node showed says nothing of another.

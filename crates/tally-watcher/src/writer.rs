@@ -39,7 +39,8 @@ impl Worker {
     async fn append_batch(&mut self, facts: Vec<Fact>) -> Result<(), Trouble> {
         let now = self.ports.clock.now();
         let subject = &self.shared.subject;
-        let event = |fact: &Fact| Event::new(subject.clone(), fact.clone(), now).under(self.epoch);
+        let (epoch, shard) = (self.epoch, self.shared.shard);
+        let event = |fact: &Fact| Event::new(subject.clone(), fact.clone(), now).under(epoch).of_shard(shard);
         let batch: Vec<Event> = facts.iter().map(event).collect();
         let expected = vec![Expectation::new(subject.clone(), self.last)];
         let mut tries = 0_u32;
@@ -64,10 +65,21 @@ impl Worker {
         self.gauges.appended(&facts);
         for (fact, position) in facts.iter().zip(positions) {
             self.memory.note(fact);
+            self.forget_lost(fact);
             self.fold(fact, position);
         }
         self.after_fold();
         Ok(())
+    }
+
+    /// A transaction that left is news when it is in the mempool again, even if it was there a moment ago.
+    fn forget_lost(&mut self, fact: &Fact) {
+        match fact {
+            Fact::DepositUnmined(fact) if !fact.in_mempool => self.known.remove(&fact.deposit.txid),
+            Fact::DepositReplaced(fact) => self.known.remove(&fact.deposit.txid),
+            Fact::DepositVanished(fact) => self.known.remove(&fact.deposit.txid),
+            _ => false,
+        };
     }
 
     /// Folds one fact of the chain.
@@ -77,6 +89,7 @@ impl Worker {
         if is_first_part(fact) {
             self.checkpoint = position;
         }
+        self.retired |= matches!(fact, Fact::ChainSharded(_));
     }
 
     /// What folded facts ask for: inputs to watch, and late addresses that another writer has settled.
@@ -109,6 +122,7 @@ impl Worker {
             overtaken
         };
         match tokio::time::timeout(ARRIVAL, arrival).await {
+            Ok(_) if self.retired => Err(Trouble::Retired),
             Ok(false) => Ok(()),
             Ok(true) => Err(Trouble::Deposed),
             Err(_) => {

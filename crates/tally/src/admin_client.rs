@@ -20,13 +20,17 @@ use crate::config::Config;
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
 
 /// One call of the admin API.
-struct Call {
+pub(crate) struct Call {
     method: Method,
     path: String,
     body: Option<Value>,
 }
 
 impl Call {
+    pub(crate) fn new(method: Method, path: String, body: Option<Value>) -> Self {
+        Self { method, path, body }
+    }
+
     fn get(path: String) -> Self {
         Self { method: Method::GET, path, body: None }
     }
@@ -58,7 +62,7 @@ fn call_for(command: &Command) -> Option<Call> {
         Command::Merchant(command) => merchant(command),
         Command::Key(command) => key(command),
         Command::Wallet(command) => wallet(command),
-        Command::Order(command) => order(command),
+        Command::Order(command) => return order(command),
         _ => return None,
     })
 }
@@ -131,8 +135,10 @@ fn wallet(command: &WalletCommand) -> Call {
     }
 }
 
-fn order(command: &OrderCommand) -> Call {
-    match command {
+fn order(command: &OrderCommand) -> Option<Call> {
+    Some(match command {
+        // It answers a table, and has its own way there.
+        OrderCommand::Export(_) => return None,
         OrderCommand::List { merchant, status, before, limit } => {
             let mut path = format!("/v1/admin/orders?limit={limit}");
             if let Some(merchant) = merchant {
@@ -151,11 +157,11 @@ fn order(command: &OrderCommand) -> Call {
             Call::post(format!("/v1/admin/orders/{order}/accept"), json!({ "by": by }))
         }
         OrderCommand::Cancel { order } => Call::post(format!("/v1/admin/orders/{order}/cancel"), json!({})),
-    }
+    })
 }
 
 /// Over the network; `None` where nothing listens.
-async fn remote(config: &Config, call: &Call) -> anyhow::Result<Option<Value>> {
+pub(crate) async fn remote(config: &Config, call: &Call) -> anyhow::Result<Option<Value>> {
     let Some(token) = &config.admin.token else { return Ok(None) };
     let token = token.resolve("admin.token")?;
     let url = format!("http://{}{}", config.admin.listen, call.path);
@@ -207,7 +213,7 @@ fn checked(success: bool, body: Value) -> anyhow::Result<Value> {
 }
 
 /// An answer for people: `key: value` lines, lists indented.
-fn readable(value: &Value) -> String {
+pub(crate) fn readable(value: &Value) -> String {
     let mut out = String::new();
     write_lines(&mut out, value, 0);
     out

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rust_decimal::Decimal;
+use tally_events::Shard;
 use tally_types::{ChainId, MerchantId, OrderId, Span, WalletId};
 
 /// Tallystick: payments on Bitcoin, Litecoin, Bitcoin Cash and Ethereum, matched to orders.
@@ -36,10 +37,16 @@ pub(crate) enum Command {
     #[command(after_help = "Example: tally up --config /etc/tally.toml")]
     Up,
     /// The watcher of one chain.
-    #[command(after_help = "Example: tally watch ltc --config /etc/tally.toml")]
+    #[command(
+        after_help = "Example: tally watch ltc --config /etc/tally.toml\n         tally watch btc --shard 1/4"
+    )]
     Watch {
         /// The chain's id in the configuration.
         chain: ChainId,
+        /// One part of the chain's addresses of so many, such as 1/4; all of them by default. Another number of
+        /// parts than the log has changes it.
+        #[arg(long, value_name = "I/N")]
+        shard: Option<Shard>,
     },
     /// The projector's duties: deadlines, invalidation, the watch set's end.
     #[command(after_help = "Example: tally project --config /etc/tally.toml")]
@@ -68,6 +75,29 @@ pub(crate) enum Command {
     /// Orders.
     #[command(subcommand)]
     Order(OrderCommand),
+    /// Deposits.
+    #[command(subcommand)]
+    Deposit(DepositCommand),
+    /// Matches blocks again with every address: finds payments that were overlooked, and doubles none.
+    #[command(after_help = "Example: tally rescan btc --from 840000 --to 841000")]
+    Rescan(RescanArgs),
+    /// Folds the read model again from the log, beside the one that serves, and puts it in that one's place.
+    #[command(after_help = "Example: tally rebuild --config /etc/tally.toml")]
+    Rebuild,
+    /// Copies every fact of the log into an empty folder, while everything runs.
+    #[command(after_help = "Example: tally backup --to /backup/2026-11-20")]
+    Backup {
+        /// The folder.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Fills an empty log from a backup, or from the daily copy.
+    #[command(after_help = "Example: tally restore --from /backup/2026-11-20")]
+    Restore {
+        /// The folder with the files `facts-….jsonl`.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+    },
     /// Makes a DeePay signature.
     #[command(after_help = "Example: tally sign --key 192006… merchant_id=10001 out_trade_id=MDC001")]
     Sign(SignArgs),
@@ -287,6 +317,47 @@ pub(crate) enum OrderCommand {
         /// The order.
         order: OrderId,
     },
+    /// Writes orders as a table.
+    #[command(after_help = "Example: tally order export --csv --merchant 10001 --to orders.csv")]
+    Export(ExportArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DepositCommand {
+    /// Writes deposits as a table.
+    #[command(after_help = "Example: tally deposit export --csv > deposits.csv")]
+    Export(ExportArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RescanArgs {
+    /// The chain's id in the configuration.
+    pub(crate) chain: ChainId,
+    /// The first block. After a reorg too deep to be followed, the watch begins anew here.
+    #[arg(long, value_name = "HEIGHT")]
+    pub(crate) from: u64,
+    /// The last block; the tip by default.
+    #[arg(long, value_name = "HEIGHT")]
+    pub(crate) to: Option<u64>,
+    /// Do not wait until it is done.
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExportArgs {
+    /// As CSV, which is the only form there is.
+    #[arg(long)]
+    pub(crate) csv: bool,
+    /// Of this merchant's orders only.
+    #[arg(long)]
+    pub(crate) merchant: Option<MerchantId>,
+    /// Of orders with this status only.
+    #[arg(long)]
+    pub(crate) status: Option<String>,
+    /// Into this file instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -13,9 +13,10 @@ pub(crate) struct WallClock {
 }
 
 impl WallClock {
-    /// Moves the clock ahead for everything that reads it.
-    pub(crate) fn advance(&self, by: Span) {
-        self.offset_millis.fetch_add(by.millis(), Ordering::SeqCst);
+    /// Moves the clock ahead for everything that reads it; answers by how much it is ahead now.
+    pub(crate) fn advance(&self, by: Span) -> Span {
+        let before = self.offset_millis.fetch_add(by.millis(), Ordering::SeqCst);
+        Span::from_millis(before.saturating_add(by.millis()))
     }
 }
 

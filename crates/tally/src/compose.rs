@@ -15,11 +15,12 @@ use tally_account::PolicyDefaults;
 use tally_gateway::ChainInfo;
 use tally_ports::{BlockSource, Clock, Entropy, EventLog, Lease, PriceFeed, Publisher};
 use tally_pricing::RateRules;
+use tally_rates::RateSettings;
 use tally_sign::MasterKey;
 use tally_types::ChainId;
 
 use crate::clock::SystemEntropy;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, FeedConfig};
 
 pub(crate) use chains::Chain;
 pub(crate) use logs::Logs;
@@ -31,8 +32,7 @@ pub(crate) struct Parts {
     pub(crate) logs: Logs,
     pub(crate) chains: Vec<Chain>,
     pub(crate) feeds: Vec<Arc<dyn PriceFeed>>,
-    pub(crate) rate_rules: RateRules,
-    pub(crate) rate_poll: tally_types::Span,
+    pub(crate) rates: RateSettings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) master: MasterKey,
@@ -42,6 +42,8 @@ pub(crate) struct Parts {
     pub(crate) allow_private: bool,
     pub(crate) sandbox: bool,
     pub(crate) data_dir: PathBuf,
+    /// Where the daily copy goes; none where it is turned off.
+    pub(crate) copy_dir: Option<PathBuf>,
 }
 
 impl Parts {
@@ -58,8 +60,7 @@ impl Parts {
             logs,
             chains,
             feeds,
-            rate_rules: rate_rules(config),
-            rate_poll: config.rates.poll,
+            rates: rate_settings(config),
             clock,
             entropy: Arc::new(SystemEntropy),
             master,
@@ -69,6 +70,7 @@ impl Parts {
             allow_private: config.delivery.allow_private,
             sandbox: false,
             data_dir: config.data_dir.clone(),
+            copy_dir: config.copy.dir(&config.data_dir),
         })
     }
 
@@ -98,19 +100,17 @@ impl Parts {
     }
 }
 
-/// Reads everything the configuration says, and opens nothing.
-pub(crate) fn prove(config: &Config) -> anyhow::Result<()> {
+/// Reads everything the configuration says, and opens nothing. Answers the chains, to ask their nodes too.
+pub(crate) fn prove(config: &Config) -> anyhow::Result<Vec<Chain>> {
     let master = config.secrets.master.resolve("secrets.master")?;
     MasterKey::parse(&master).map_err(|fault| ConfigError::new("secrets.master", fault))?;
     if let Some(token) = &config.admin.token {
         token.resolve("admin.token")?;
     }
-    for chain in &config.chain {
-        Chain::open(chain)?;
-    }
+    let chains = config.chain.iter().map(Chain::open).collect::<Result<Vec<_>, _>>()?;
     feeds(config)?;
     writable(&config.data_dir)?;
-    Ok(())
+    Ok(chains)
 }
 
 /// Makes the folder, and proves that files can be made in it.
@@ -127,22 +127,27 @@ fn writable(dir: &Path) -> Result<(), ConfigError> {
 fn feeds(config: &Config) -> anyhow::Result<Vec<Arc<dyn PriceFeed>>> {
     let registry = tally_feeds::Feeds::new()?;
     let mut feeds = Vec::new();
-    if config.rates.feed.is_empty() {
-        for venue in tally_feeds::Feeds::default_venues() {
-            feeds.push(registry.open(venue, None, None)?);
-        }
-    }
-    for feed in &config.rates.feed {
-        let key = feed.key.as_ref().map(|key| key.resolve("rates.feed.key")).transpose()?;
-        let url = feed.url.as_ref().map(|url| url.as_str().trim_end_matches('/'));
-        let opened = registry.open(&feed.venue, url, key.as_deref());
+    for (venue, feed) in config.rates.venues(tally_feeds::Feeds::default_venues()) {
+        let key = feed.and_then(|feed| feed.key.as_ref());
+        let key = key.map(|key| key.resolve("rates.feed.key")).transpose()?;
+        let url = feed.and_then(|feed| feed.url.as_ref()).map(|url| url.as_str().trim_end_matches('/'));
+        let opened = registry.open(venue, url, key.as_deref());
         feeds.push(opened.map_err(|fault| ConfigError::new("rates.feed", fault))?);
+    }
+    for off in config.rates.feed.iter().filter(|feed| !feed.enabled) {
+        if !tally_feeds::Feeds::venues().any(|venue| venue == off.venue) {
+            let fault = format!("unknown venue {:?}, though it is turned off", off.venue);
+            return Err(ConfigError::new("rates.feed", fault).into());
+        }
     }
     Ok(feeds)
 }
 
-fn rate_rules(config: &Config) -> RateRules {
-    RateRules { allow_single_source: config.rates.allow_single_source, ..RateRules::default() }
+fn rate_settings(config: &Config) -> RateSettings {
+    let rules = RateRules { allow_single_source: config.rates.allow_single_source, ..RateRules::default() };
+    let interval = |feed: &FeedConfig| Some((feed.venue.clone(), feed.interval?));
+    let intervals = config.rates.feed.iter().filter_map(interval).collect();
+    RateSettings { poll: config.rates.poll, rules, intervals, ..RateSettings::default() }
 }
 
 fn policy(config: &Config) -> PolicyDefaults {

@@ -51,6 +51,8 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) orders: OrdersConfig,
     #[serde(default)]
+    pub(crate) copy: CopyConfig,
+    #[serde(default)]
     pub(crate) chain: Vec<ChainConfig>,
     #[serde(default)]
     pub(crate) rates: RatesConfig,
@@ -148,6 +150,28 @@ pub(crate) struct DeliveryConfig {
     pub(crate) allow_private: bool,
 }
 
+/// The daily copy of every fact.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CopyConfig {
+    pub(crate) enabled: bool,
+    /// Another folder than `copy` in the data folder: on another disk, best.
+    pub(crate) dir: Option<PathBuf>,
+}
+
+impl Default for CopyConfig {
+    fn default() -> Self {
+        Self { enabled: true, dir: None }
+    }
+}
+
+impl CopyConfig {
+    /// Where it goes; none where it is turned off.
+    pub(crate) fn dir(&self, data_dir: &Path) -> Option<PathBuf> {
+        self.enabled.then(|| self.dir.clone().unwrap_or_else(|| data_dir.join("copy")))
+    }
+}
+
 /// Defaults for merchants who set nothing.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -191,6 +215,9 @@ pub(crate) struct ChainConfig {
     pub(crate) confirmed: Option<u32>,
     #[serde(default)]
     pub(crate) complete: Option<u32>,
+    /// Whether an order is complete once the chain calls its blocks final, whatever `complete` says.
+    #[serde(default)]
+    pub(crate) finalized: bool,
     #[serde(default)]
     pub(crate) threshold: Vec<ThresholdConfig>,
     #[serde(default)]
@@ -251,10 +278,57 @@ impl Default for RatesConfig {
 #[serde(deny_unknown_fields)]
 pub(crate) struct FeedConfig {
     pub(crate) venue: String,
+    /// Stands in for the venue's host (tests, mirrors).
     #[serde(default)]
     pub(crate) url: Option<Url>,
     #[serde(default)]
     pub(crate) key: Option<SecretRef>,
+    /// How often it is asked; in every poll where absent, sources of fiat in every twentieth.
+    #[serde(default, deserialize_with = "span::optional")]
+    pub(crate) interval: Option<Span>,
+    /// Whether it is asked at all.
+    #[serde(default = "enabled")]
+    pub(crate) enabled: bool,
+}
+
+fn enabled() -> bool {
+    true
+}
+
+impl RatesConfig {
+    /// The venues to ask: those that are listed, or those of `defaults` where none is. One that is turned off
+    /// is not asked either way.
+    pub(crate) fn venues(
+        &self,
+        defaults: impl Iterator<Item = &'static str>,
+    ) -> Vec<(&str, Option<&FeedConfig>)> {
+        let listed: Vec<_> = self
+            .feed
+            .iter()
+            .filter(|feed| feed.enabled)
+            .map(|feed| (feed.venue.as_str(), Some(feed)))
+            .collect();
+        if !listed.is_empty() {
+            return listed;
+        }
+        let off = |venue: &&str| self.feed.iter().any(|feed| feed.venue == **venue);
+        defaults.filter(|venue| !off(venue)).map(|venue| (venue, None)).collect()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let mut seen = std::collections::BTreeSet::new();
+        for feed in &self.feed {
+            let venue = &feed.venue;
+            if !seen.insert(venue) {
+                return Err(ConfigError::new("rates.feed", format!("{venue:?} stands twice")));
+            }
+            if feed.interval.is_some_and(|interval| interval < self.poll) {
+                let fault = format!("{venue:?}: shorter than rates.poll, so it would not be kept");
+                return Err(ConfigError::new("rates.feed.interval", fault));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The keys outside of lists, each also `TALLY_…` in the environment. Lists as a whole in TOML's inline form.
@@ -280,6 +354,8 @@ const KEYS: &[&str] = &[
     "orders.first_confirmation",
     "orders.late",
     "orders.reopen",
+    "copy.enabled",
+    "copy.dir",
     "chain",
     "rates.poll",
     "rates.allow_single_source",
@@ -336,7 +412,7 @@ impl Config {
             }
             chain.check()?;
         }
-        Ok(())
+        self.rates.check()
     }
 
     /// The configured chain of that name.
@@ -381,7 +457,9 @@ impl ChainConfig {
             thresholds.push(CountsFrom { at_least, confirmed: level.confirmed, complete: level.complete });
         }
         thresholds.sort_by_key(|level| level.at_least);
-        Ok(Counts { confirmed, complete: self.complete.unwrap_or_else(|| confirmed.max(6)), thresholds })
+        let finalized = self.finalized;
+        let complete = self.complete.unwrap_or_else(|| confirmed.max(6));
+        Ok(Counts { confirmed, complete, thresholds, finalized })
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tally_feeds::SimulatedPrices;
 use tally_ports::{Entropy, ReadModel};
 use tally_sandbox::{Sandbox, SandboxSettings};
+use tally_types::Span;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Common, DevArgs};
@@ -24,6 +25,12 @@ use crate::compose::{Listeners, Parts, Roles, Services};
 use crate::config::Config;
 use crate::{run, telemetry};
 
+/// The file that keeps by how much the clock was moved on, in milliseconds.
+const CLOCK_OFFSET: &str = "clock.offset";
+
+/// A chain is watched if its node was looked at so recently.
+const REPORTED_WITHIN: Span = Span::from_secs(20);
+
 /// How long everything may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -31,9 +38,11 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) async fn run(args: &DevArgs, common: &Common) -> anyhow::Result<()> {
     let folder = DataFolder::open(args.data.as_deref())?;
     let clock = Arc::new(WallClock::default());
+    clock.advance(folder.clock_offset()?);
     let mut seed = [0; 8];
     SystemEntropy.fill(&mut seed);
-    let settings = SandboxSettings::four_chains(clock.clone(), u64::from_le_bytes(seed))?;
+    let mut settings = SandboxSettings::four_chains(clock.clone(), u64::from_le_bytes(seed))?;
+    settings.journal = folder.kept("sandbox.jsonl");
     let sandbox = Sandbox::start(settings).await.context("the simulated nodes do not start")?;
 
     let public = telemetry::bind("--http", args.http).await?;
@@ -52,13 +61,14 @@ pub(crate) async fn run(args: &DevArgs, common: &Common) -> anyhow::Result<()> {
 
     let metrics = telemetry::metrics()?;
     let stop = CancellationToken::new();
-    tokio::spawn(telemetry::serve(metrics_listener, metrics, stop.clone()));
+    let health = telemetry::Health::default();
+    tokio::spawn(telemetry::serve(metrics_listener, metrics, health.clone(), stop.clone()));
     tokio::spawn(run::stop_on_signal(stop.clone()));
-    let hooks = hooks::Hooks::new(clock, prices);
+    let hooks = hooks::Hooks::new(clock, prices, folder.kept(CLOCK_OFFSET));
     let beside = tally_sandbox::router(sandbox.clone(), hooks.controls()).merge(demo::shop());
     let listeners = Listeners { public, admin, beside };
-    let services = Services::start(&parts, &all_roles(&parts), Some(listeners), stop.clone()).await?;
-    hooks.attach(&services);
+    let services = Services::start(&parts, &all_roles(&parts), Some(listeners), health, stop.clone()).await?;
+    hooks.attach(&services, parts.chains.iter().map(|chain| chain.info.id.clone()).collect());
     let demo = match become_ready(&services, &parts, &folder, &urls).await {
         Ok(demo) => demo,
         Err(error) => {
@@ -80,7 +90,7 @@ struct Urls {
 
 fn all_roles(parts: &Parts) -> Roles {
     let watch = parts.chains.iter().map(|chain| chain.info.id.clone()).collect();
-    Roles { watch, project: true, rate: true, api: true, notify: true }
+    Roles { watch, project: true, rate: true, api: true, notify: true, ..Roles::default() }
 }
 
 /// The configuration that `tally dev` runs on.
@@ -127,7 +137,10 @@ async fn become_ready(
         loop {
             let mut chains = true;
             for chain in &parts.chains {
-                chains &= model.chain(&chain.info.id).await?.is_some();
+                let view = model.chain(&chain.info.id).await?;
+                // Connected blocks alone do not say that the node was looked at just now.
+                chains &=
+                    view.is_some_and(|view| parts.clock.now().since(view.observed_at) < REPORTED_WITHIN);
             }
             let table = rates.borrow().clone();
             let priced = ["BTC", "LTC", "BCH", "ETH", "USDT"]
@@ -195,6 +208,24 @@ impl DataFolder {
             folder.secret(name)?;
         }
         Ok(folder)
+    }
+
+    /// A file of a folder that is kept; none in a temporary one.
+    fn kept(&self, name: &str) -> Option<PathBuf> {
+        (!self.temporary).then(|| self.path.join(name))
+    }
+
+    /// By how much the clock was moved on in this folder.
+    fn clock_offset(&self) -> anyhow::Result<Span> {
+        let path = self.path.join(CLOCK_OFFSET);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let millis =
+                    text.trim().parse().with_context(|| format!("cannot read {}", path.display()))?;
+                Ok(Span::from_millis(millis))
+            }
+            Err(_) => Ok(Span::default()),
+        }
     }
 
     /// A secret that is made once and kept beside the data, readable by its owner only.

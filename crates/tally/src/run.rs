@@ -10,7 +10,7 @@ use crate::cli::{Cli, Command};
 use crate::clock::WallClock;
 use crate::compose::{self, Listeners, Parts, Roles, Services};
 use crate::config::Config;
-use crate::{dev, sign, telemetry};
+use crate::{dev, rescan, sign, telemetry, upkeep};
 
 /// Runs one command to its end.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
@@ -23,7 +23,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         match &cli.command {
             Command::CheckConfig => {
                 let config = Config::load(&cli.common.config)?;
-                compose::prove(&config)?;
+                let chains = compose::prove(&config)?;
+                compose::check_nodes(&chains).await?;
                 println!("{}", if cli.common.json { "{\"ok\":true}" } else { "the configuration is good" });
                 Ok(())
             }
@@ -34,7 +35,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
             | Command::Rate
             | Command::Api
             | Command::Notify => serve(&cli).await,
-            _ => admin_client::run(&cli.command, &cli.common).await,
+            Command::Rescan(args) => rescan::run(args, &cli.common).await,
+            command => match upkeep::run(command, &cli.common).await {
+                Some(done) => done,
+                None => admin_client::run(command, &cli.common).await,
+            },
         }
     })
 }
@@ -58,9 +63,10 @@ async fn serve(cli: &Cli) -> anyhow::Result<()> {
     };
     let metrics_listener = telemetry::bind("metrics.listen", config.metrics.listen).await?;
     let stop = CancellationToken::new();
-    tokio::spawn(telemetry::serve(metrics_listener, metrics, stop.clone()));
+    let health = telemetry::Health::default();
+    tokio::spawn(telemetry::serve(metrics_listener, metrics, health.clone(), stop.clone()));
     tokio::spawn(stop_on_signal(stop.clone()));
-    let services = Services::start(&parts, &roles, listeners, stop).await?;
+    let services = Services::start(&parts, &roles, listeners, health, stop).await?;
     tracing::info!(public_url = %parts.public_url, ?roles, "running");
     services.run().await
 }
@@ -68,9 +74,9 @@ async fn serve(cli: &Cli) -> anyhow::Result<()> {
 fn roles(command: &Command, config: &Config) -> anyhow::Result<Roles> {
     let none = Roles::default();
     Ok(match command {
-        Command::Watch { chain } => {
+        Command::Watch { chain, shard } => {
             config.chain(chain)?;
-            Roles { watch: vec![chain.clone()], ..none }
+            Roles { watch: vec![chain.clone()], shard: *shard, ..none }
         }
         Command::Project => Roles { project: true, ..none },
         Command::Rate => Roles { rate: true, ..none },
@@ -82,6 +88,7 @@ fn roles(command: &Command, config: &Config) -> anyhow::Result<Roles> {
             rate: true,
             api: true,
             notify: true,
+            ..none
         },
     })
 }

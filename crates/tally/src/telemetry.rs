@@ -1,5 +1,10 @@
 //! Logs on standard error, metrics for Prometheus.
 
+mod health;
+mod names;
+
+pub(crate) use health::{Health, beside_faces};
+
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 
@@ -33,16 +38,19 @@ pub(crate) fn log() {
 
 /// Installs the recorder that all services write to.
 pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
-    PrometheusBuilder::new()
+    let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)
         .and_then(PrometheusBuilder::install_recorder)
-        .context("the metrics recorder cannot be installed")
+        .context("the metrics recorder cannot be installed")?;
+    names::describe();
+    Ok(handle)
 }
 
-/// Serves `GET /metrics` until stopped.
+/// Serves `GET /metrics`, and how the watchers are, until stopped.
 pub(crate) async fn serve(
     listener: TcpListener,
     handle: PrometheusHandle,
+    health: Health,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let upkeep = handle.clone();
@@ -50,7 +58,7 @@ pub(crate) async fn serve(
         let handle = handle.clone();
         async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render()) }
     };
-    let routes = Router::new().route("/metrics", get(render));
+    let routes = Router::new().route("/metrics", get(render)).merge(health.routes());
     tokio::spawn(async move {
         let mut turn = tokio::time::interval(std::time::Duration::from_secs(5));
         loop {

@@ -56,7 +56,7 @@ fn policy() -> Policy {
 
 fn counts() -> Counts {
     let from = CountsFrom { at_least: BaseUnits::from_units(10_000_000_000), confirmed: 3, complete: 12 };
-    Counts { confirmed: 1, complete: 6, thresholds: vec![from] }
+    Counts { confirmed: 1, complete: 6, thresholds: vec![from], finalized: false }
 }
 
 fn deposit() -> Deposit {
@@ -139,6 +139,7 @@ fn chain_samples() -> Vec<(Subject, Fact)> {
         deposits: vec![CheckpointDeposit { deposit: deposit(), stage: CheckpointStage::Mined(block(500)) }],
         watched_through: through,
         observed_at: at(),
+        finalized: None,
     };
     let facts: Vec<Fact> = vec![
         connected.into(),
@@ -150,9 +151,49 @@ fn chain_samples() -> Vec<(Subject, Fact)> {
         DepositUnmined { chain: chain(), deposit: key(), block: block(500), in_mempool: true }.into(),
         DepositReplaced { chain: chain(), deposit: key(), by: "ef".repeat(32).parse().unwrap() }.into(),
         DepositVanished { chain: chain(), deposit: key() }.into(),
-        DepositConfirmed { chain: chain(), deposit: key(), depth: 6, tip: block(505) }.into(),
+        DepositConfirmed { chain: chain(), deposit: key(), depth: 6, tip: block(505), finalized: false }
+            .into(),
+        ChainFinalized { chain: chain(), block: block(480) }.into(),
     ];
     facts.into_iter().map(|fact| (Subject::chain(&chain(), 0, 0), fact)).collect()
+}
+
+fn plan_samples() -> Vec<(Subject, Fact)> {
+    let through = Position::new(42);
+    let sharded = ChainSharded {
+        chain: chain(),
+        generation: 1,
+        count: 4,
+        at: Some(block(500)),
+        watched_through: through,
+        observed_at: at(),
+    };
+    let requested = RescanRequested {
+        chain: chain(),
+        rescan: 1,
+        from: Height::new(100),
+        to: Height::new(499),
+        part_blocks: 100,
+        since: Position::START,
+    };
+    let found =
+        FoundBlock { block: block(120), prev: block(119).hash, time: at(), deposits: vec![deposit()] };
+    let reported = RescanReported {
+        chain: chain(),
+        rescan: 1,
+        part: 0,
+        last: block(199),
+        found: vec![found],
+        more: true,
+        since: through,
+    };
+    let applied = RescanApplied { chain: chain(), rescan: 1, part: 0, since: Position::START };
+    vec![
+        (Subject::chain_plan(&chain()), sharded.into()),
+        (Subject::chain_rescan(&chain()), requested.into()),
+        (Subject::chain_rescan(&chain()), reported.into()),
+        (Subject::chain_rescan(&chain()), applied.into()),
+    ]
 }
 
 fn account_samples() -> Vec<(Subject, Fact)> {
@@ -222,6 +263,7 @@ fn samples() -> Vec<Event> {
     };
     let mut all = order_samples();
     all.extend(chain_samples());
+    all.extend(plan_samples());
     all.extend(account_samples());
     all.push((Subject::delivery(&order()), attempted.into()));
     all.push((Subject::rates(), rates.into()));
@@ -250,6 +292,16 @@ fn every_kind_has_a_sample() {
     let seen: std::collections::BTreeSet<_> = samples().iter().map(|event| event.fact.kind()).collect();
     let all: std::collections::BTreeSet<_> = Fact::KINDS.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(seen, all);
+}
+
+#[test]
+fn a_shard_is_written_only_where_there_are_several() {
+    let whole = samples().remove(0);
+    assert!(!String::from_utf8(whole.to_json().unwrap()).unwrap().contains("shard"));
+    let part = whole.of_shard("2/4".parse().unwrap());
+    let json = part.to_json().unwrap();
+    assert!(String::from_utf8(json.clone()).unwrap().contains(r#""shard":"2/4""#));
+    assert_eq!(Event::from_json(&json).unwrap(), part);
 }
 
 #[test]

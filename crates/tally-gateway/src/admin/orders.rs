@@ -1,7 +1,7 @@
 //! Orders, as operators see them.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tally_order::Order;
@@ -10,6 +10,7 @@ use tally_types::{Face, MerchantId, OrderId};
 
 use super::broken;
 use crate::app::App;
+use crate::extract::{JsonBody, Params, Segments};
 use crate::problem::Problem;
 
 /// How many orders one answer may list.
@@ -43,9 +44,9 @@ fn view(order: &Order) -> Value {
 
 pub(super) async fn list(
     State(app): State<App>,
-    Query(wanted): Query<Wanted>,
+    Params(wanted): Params<Wanted>,
 ) -> Result<Json<Value>, Problem> {
-    let limit = wanted.limit.unwrap_or(50).min(LIST_MAX);
+    let limit = wanted.limit.unwrap_or(50).clamp(1, LIST_MAX);
     if let Some(status) = &wanted.status {
         status.parse::<tally_order::Status>().map_err(|error| Problem::field("status", error))?;
     }
@@ -55,27 +56,34 @@ pub(super) async fn list(
         status: wanted.status,
         before: wanted.before,
     };
+    app.caught_up_with_all().await?;
     let orders = app.model.orders(&filter, limit).await.map_err(broken)?;
     let next = (orders.len() == limit).then(|| orders.last().map(|order| order.id().clone())).flatten();
     Ok(Json(json!({ "orders": orders.iter().map(view).collect::<Vec<_>>(), "next_before": next })))
 }
 
-pub(super) async fn show(State(app): State<App>, Path(id): Path<OrderId>) -> Result<Json<Value>, Problem> {
+pub(super) async fn show(
+    State(app): State<App>,
+    Segments(id): Segments<OrderId>,
+) -> Result<Json<Value>, Problem> {
     Ok(Json(view(&app.order_by_id(&id).await?)))
 }
 
-pub(super) async fn cancel(State(app): State<App>, Path(id): Path<OrderId>) -> Result<Json<Value>, Problem> {
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Segments(id): Segments<OrderId>,
+) -> Result<Json<Value>, Problem> {
     Ok(Json(view(&app.cancel_order(&id).await?)))
 }
 
 pub(super) async fn accept(
     State(app): State<App>,
-    Path(id): Path<OrderId>,
-    body: Option<Json<AcceptBody>>,
+    Segments(id): Segments<OrderId>,
+    JsonBody(body): JsonBody<AcceptBody>,
 ) -> Result<Json<Value>, Problem> {
-    let by = body.and_then(|Json(body)| body.by).unwrap_or_else(|| "operator".to_owned());
-    if by.is_empty() || by.len() > 100 {
-        return Err(Problem::field("by", "must have 1 to 100 characters"));
+    let by = body.by.unwrap_or_else(|| "operator".to_owned());
+    if by.is_empty() || by.len() > 100 || by.chars().any(char::is_control) {
+        return Err(Problem::field("by", "must have 1 to 100 characters and no control characters"));
     }
     Ok(Json(view(&app.accept_order(&id, &by).await?)))
 }

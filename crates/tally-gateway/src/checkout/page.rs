@@ -9,9 +9,10 @@ use serde::Serialize;
 use tally_account::Merchant;
 use tally_events::Price;
 use tally_order::{Exception, Order, QuoteState, Status};
-use tally_types::Timestamp;
+use tally_types::{BaseUnits, Timestamp};
 
 use crate::app::{CoinInfo, Gateway};
+use crate::orders::Offer;
 use crate::problem::Problem;
 
 fn templates() -> &'static Environment<'static> {
@@ -56,7 +57,7 @@ struct ChoiceView {
     currency: String,
     usable: bool,
     amount: Option<String>,
-    reason: Option<String>,
+    note: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -167,31 +168,34 @@ async fn choices(app: &Gateway, order: &Order, merchant: &Merchant, now: Timesta
         return Vec::new();
     }
     let mut choices = Vec::new();
-    for currency in app.currencies(merchant) {
-        if order.check_quotable(&currency, now).is_err() {
+    for Offer { chain, coin, .. } in app.offers(merchant) {
+        if order.check_quotable(&coin.currency, now).is_err() {
             continue;
         }
-        let Some((_, chain, coin)) = app.coin_of(merchant, &currency) else { continue };
         let due = match app.live_tip(&chain.id, now).await {
             Ok(_) => app.full_due(order, merchant, coin, now).map(|(full, _)| full),
             Err(problem) => Err(problem),
         };
-        choices.push(choice(coin, due.map(|full| full.to_decimal_string(coin.decimals))));
+        choices.push(choice(order, coin, due));
     }
     choices
 }
 
-fn choice(coin: &CoinInfo, amount: Result<String, Problem>) -> ChoiceView {
+fn choice(order: &Order, coin: &CoinInfo, full: Result<BaseUnits, Problem>) -> ChoiceView {
     let currency = coin.currency.to_string();
-    match amount {
-        Ok(amount) => ChoiceView { currency, usable: true, amount: Some(amount), reason: None },
-        Err(problem) => {
-            let reason = match problem.reason {
-                "RateUnavailable" => "no rate right now",
-                _ => "not available right now",
-            };
-            ChoiceView { currency, usable: false, amount: None, reason: Some(reason.to_owned()) }
-        }
+    let view = |usable: bool, amount: Option<String>, note: Option<&'static str>| ChoiceView {
+        currency,
+        usable,
+        amount,
+        note,
+    };
+    match full {
+        // What is left after a partial payment is not known before the quote is made.
+        Ok(_) if !order.received().is_empty() => view(true, None, Some("the rest")),
+        Ok(full) if full < coin.dust => view(false, None, Some("too little for this coin")),
+        Ok(full) => view(true, Some(full.to_decimal_string(coin.decimals)), None),
+        Err(problem) if problem.reason == "RateUnavailable" => view(false, None, Some("no rate right now")),
+        Err(_) => view(false, None, Some("not available right now")),
     }
 }
 
@@ -227,7 +231,7 @@ fn payment_uri(
     app: &Gateway,
     quote: &QuoteState,
     address: &str,
-    amount: tally_types::BaseUnits,
+    amount: BaseUnits,
 ) -> Result<String, Problem> {
     let terms = quote.terms();
     let Some(chain) = app.chain(&terms.chain) else { return Ok(address.to_owned()) };

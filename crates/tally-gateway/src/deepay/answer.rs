@@ -76,14 +76,13 @@ struct Extra {
 }
 
 impl Extra {
-    fn of(order: &Order) -> Self {
+    /// `received` is in the currency of `quote`.
+    fn of(order: &Order, quote: Option<&QuoteState>) -> Self {
         Self {
             exception: order.exceptions().word(),
             exceptions: order.exceptions().iter().map(tally_order::Exception::as_str).collect(),
             version: order.version(),
-            received: number(
-                order.latest_quote().map_or_else(|| "0".to_owned(), |quote| received(order, quote)),
-            ),
+            received: number(quote.map_or_else(|| "0".to_owned(), |quote| received(order, quote))),
         }
     }
 }
@@ -103,7 +102,7 @@ fn number(plain: String) -> Number {
 }
 
 /// `canceled` is not one of this face's statuses: it reads as `expired`.
-pub(crate) fn status(order: &Order) -> &'static str {
+fn status(order: &Order) -> &'static str {
     match order.status() {
         tally_order::Status::Canceled => tally_order::Status::Expired.as_str(),
         other => other.as_str(),
@@ -120,7 +119,7 @@ pub(super) fn created(app: &Gateway, order: &Order) -> Created {
         status: status(order),
         created_at: order.created_at().secs(),
         expire_at: order.expire_at().secs(),
-        extra: Extra::of(order),
+        extra: Extra::of(order, order.latest_quote()),
     }
 }
 
@@ -140,7 +139,7 @@ pub(super) fn checked_out(app: &Gateway, order: &Order, currency: &Currency) -> 
         expire_at: order.expire_at().secs(),
         payment_address: quote.terms().addresses.first().cloned().unwrap_or_default(),
         attach: order.attach().map(str::to_owned),
-        extra: Extra::of(order),
+        extra: Extra::of(order, Some(quote)),
     })
 }
 
@@ -159,6 +158,6 @@ pub(super) fn queried(order: &Order) -> Queried {
         expire_at: order.expire_at().secs(),
         transaction_id: order.id().to_string(),
         status: status(order),
-        extra: Extra::of(order),
+        extra: Extra::of(order, quote),
     }
 }

@@ -9,7 +9,7 @@ use time::macros::format_description;
 use url::Url;
 
 use super::form::Form;
-use crate::app::Gateway;
+use crate::app::{Gateway, TRIES};
 use crate::orders::Creation;
 use crate::problem::Problem;
 
@@ -21,14 +21,18 @@ const PRICED: [&str; 7] = ["CNY", "USD", "EUR", "ETH", "BTC", "LTC", "BCH"];
 
 /// Creates the order, or answers the one that the same request made before.
 pub(super) async fn create(app: &Gateway, merchant: &Merchant, form: &Form) -> Result<Order, Problem> {
-    let created = read(app, merchant, form)?;
-    match app.create_order(created.clone()).await? {
-        Creation::Created(order) => Ok(*order),
-        Creation::Existing(order) if order.is_same_request(&created) => Ok(*order),
-        Creation::Existing(_) => {
-            Err(Problem::field("out_trade_id", "is taken by another order with other content"))
+    let mut created = read(app, merchant, form)?;
+    for _ in 0..TRIES {
+        match app.create_order(&created).await? {
+            Creation::Created(order) => return Ok(*order),
+            Creation::Existing(order) if order.is_same_request(&created) => return Ok(*order),
+            Creation::Existing(_) => {
+                return Err(Problem::field("out_trade_id", "is taken by another order with other content"));
+            }
+            Creation::IdTaken => created.order = new_id(app, created.created_at)?,
         }
     }
+    Err(Problem::behind())
 }
 
 fn read(app: &Gateway, merchant: &Merchant, form: &Form) -> Result<OrderCreated, Problem> {
@@ -74,6 +78,10 @@ fn http_url(field: &str, text: &str) -> Result<String, Problem> {
     if text.len() > 2048 {
         return Err(fault("is longer than 2048 bytes"));
     }
+    // The parser passes over some of these, and others who read the text may not.
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(fault("has white space or control characters in it"));
+    }
     let url = Url::parse(text).map_err(|_| fault("is not a URL"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
         return Err(fault("must begin with http:// or https://"));
@@ -113,8 +121,17 @@ mod tests {
         for good in ["http://example.com", "https://shop.test/n?a=1&b=2", "http://127.0.0.1:9/x"] {
             assert_eq!(http_url("notify_url", good).unwrap(), good);
         }
-        for bad in ["", "example.com", "ftp://example.com", "javascript:alert(1)", "http://", "http://u:p@h/"]
-        {
+        for bad in [
+            "",
+            "example.com",
+            "ftp://example.com",
+            "javascript:alert(1)",
+            "http://",
+            "http://u:p@h/",
+            " http://example.com",
+            "http://example.com/\n",
+            "http://exa\tmple.com/",
+        ] {
             let problem = http_url("notify_url", bad).unwrap_err();
             assert!(problem.status == 422 && problem.message.starts_with("notify_url"), "{bad}");
         }

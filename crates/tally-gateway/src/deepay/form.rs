@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::extract::media_type;
 use crate::problem::Problem;
 
 /// Bodies above this are refused.
@@ -25,8 +25,7 @@ pub(super) struct Form {
 impl Form {
     /// Reads a body by its content type: form-encoded (also where none is named) or JSON.
     pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Problem> {
-        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let kind = media_type(headers);
         let pairs = match kind.as_str() {
             "application/json" => json_pairs(body)?,
             "" | "application/x-www-form-urlencoded" => form_urlencoded::parse(body)
@@ -128,6 +127,7 @@ fn clip(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
+    use axum::http::header::CONTENT_TYPE;
 
     use super::*;
 

@@ -14,6 +14,9 @@ use crate::check::Checked;
 /// How far back a repeated append is looked for, in facts of its subject.
 const REPEAT_DISTANCE_MAX: usize = 1_000;
 
+/// The name of no lease, under which the epoch lies that all of them are above.
+const EPOCH_FLOOR: &str = "";
+
 /// An answer that waits for the commit.
 pub(super) enum Answer {
     Append(oneshot::Sender<Appended>, Appended),
@@ -107,16 +110,41 @@ impl<'a> Group<'a> {
                 Answer::Append(answer, appended)
             }
             Request::Epoch(name, answer) => Answer::Epoch(answer, self.epoch(name)),
+            Request::Skip(tag, to, answer) => Answer::Epoch(answer, Ok(self.skip(tag, to))),
+            Request::EpochsAbove(floor, answer) => Answer::Epoch(answer, self.epochs_above(floor)),
         };
         self.answers.push(answer);
     }
 
+    fn last_epoch(&self, name: &str) -> Result<u64, PortError> {
+        match self.epochs.get(name) {
+            Some(epoch) => Ok(*epoch),
+            None => self.reader.epoch(name),
+        }
+    }
+
     fn epoch(&mut self, name: String) -> Result<u64, PortError> {
-        let last = match self.epochs.get(&name) {
-            Some(epoch) => *epoch,
-            None => self.reader.epoch(&name)?,
-        };
-        let epoch = last.saturating_add(1);
+        let last = self.last_epoch(&name)?.max(self.last_epoch(EPOCH_FLOOR)?);
+        self.put_epoch(name, last.saturating_add(1))
+    }
+
+    fn epochs_above(&mut self, floor: u64) -> Result<u64, PortError> {
+        let floor = floor.max(self.last_epoch(EPOCH_FLOOR)?);
+        self.put_epoch(EPOCH_FLOOR.to_owned(), floor)
+    }
+
+    /// Leaves positions through `to` without a fact.
+    fn skip(&mut self, tag: Tag, to: u64) -> u64 {
+        while *self.last_mut(tag) < to {
+            let last = self.last_mut(tag);
+            *last = last.saturating_add(1);
+            let position = *last;
+            self.rows += record::put_void(self.batch.get_or_insert_default(), tag, position);
+        }
+        *self.last_mut(tag)
+    }
+
+    fn put_epoch(&mut self, name: String, epoch: u64) -> Result<u64, PortError> {
         let key = record::epoch_key(&name);
         let value = record::pointer(&key, epoch);
         self.batch.get_or_insert_default().insert(key, &value[..]);
@@ -212,7 +240,8 @@ impl<'a> Group<'a> {
             Tag::Rates => &self.facts.1,
         };
         let first = facts.first()?.recorded.position.get();
-        facts.get(usize::try_from(position.checked_sub(first)?).ok()?)
+        let fact = facts.get(usize::try_from(position.checked_sub(first)?).ok()?)?;
+        (fact.recorded.position.get() == position).then_some(fact)
     }
 
     fn facts_mut(&mut self, tag: Tag) -> &mut Vec<Fresh> {

@@ -13,6 +13,7 @@ use super::writer::Request;
 use super::{Inner, cut_off, reader, stopped};
 use crate::LogName;
 use crate::check::Checked;
+use crate::copy::Restorable;
 
 /// One log of the embedded mode. Clones are handles on the same.
 #[derive(Debug, Clone)]
@@ -24,6 +25,23 @@ pub struct EmbeddedLog {
 impl EmbeddedLog {
     pub(super) fn new(inner: Arc<Inner>, name: LogName) -> Self {
         Self { inner, name }
+    }
+}
+
+/// Positions that are left without a fact in one request.
+const SKIPPED_AT_ONCE: u64 = 400;
+
+#[async_trait]
+impl Restorable for EmbeddedLog {
+    async fn skip_to(&self, position: Position) -> Result<(), PortError> {
+        let mut last = self.head().await?.get();
+        while last < position.get() {
+            let to = position.get().min(last.saturating_add(SKIPPED_AT_ONCE));
+            let (answer, skipped) = oneshot::channel();
+            self.inner.request(Request::Skip(self.name.into(), to, answer)).await?;
+            last = skipped.await.map_err(|_| stopped(&self.inner.dir))??;
+        }
+        Ok(())
     }
 }
 

@@ -94,15 +94,20 @@ impl Cursor {
         let (inner, name, from, to) = (self.inner.clone(), self.name, self.next, self.durable());
         let read = tokio::task::spawn_blocking(move || {
             let reader = Reader { dir: &inner.dir, db: &inner.db, tag: name.into() };
-            let facts = reader.facts(from, to, PAGE)?;
-            facts.iter().map(|fact| fact.recorded(&inner.dir)).collect::<Result<VecDeque<_>, _>>()
+            let stored = reader.facts(from, to, PAGE)?;
+            let ends = stored.first().zip(stored.last()).map(|(first, last)| (first.position, last.position));
+            let facts = stored.iter().filter(|fact| !fact.is_void()).map(|fact| fact.recorded(&inner.dir));
+            Ok::<_, PortError>((ends, facts.collect::<Result<VecDeque<_>, _>>()?))
         });
-        let page = read.await.map_err(|error| cut_off(&self.inner.dir, error))??;
-        let first = page.front().map_or(to.saturating_add(1), |fact| fact.position.get());
+        let (ends, page) = read.await.map_err(|error| cut_off(&self.inner.dir, error))??;
+        let first = ends.map_or(to.saturating_add(1), |(first, _)| first);
         // Of the main log nothing is ever removed at its beginning.
         if self.name == LogName::Main && first > from && from <= to {
             let what = format!("facts after position {} are missing", from.saturating_sub(1));
             return Err(super::damaged(&self.inner.dir, &what));
+        }
+        if let (true, Some((_, last))) = (page.is_empty(), ends) {
+            self.next = last.saturating_add(1);
         }
         self.page = page;
         Ok(())

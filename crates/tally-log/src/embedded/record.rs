@@ -137,6 +137,11 @@ pub(super) fn put_fact(
     usize::from(count) + 1
 }
 
+/// Puts a mark at a position that holds no fact: the log this one was restored from had a gap there.
+pub(super) fn put_void(batch: &mut sled::Batch, tag: Tag, position: u64) -> usize {
+    put_fact(batch, tag, position, 0, &[])
+}
+
 /// Removes a fact. Its subject's head stays.
 pub(super) fn remove_fact(batch: &mut sled::Batch, tag: Tag, fact: &Stored) {
     batch.remove(&fact_key(tag, fact.position)[..]);
@@ -182,6 +187,11 @@ impl Stored {
     /// The fact with its position.
     pub(super) fn recorded(&self, dir: &Path) -> Result<Recorded, PortError> {
         Ok(Recorded { position: Position::new(self.position), event: self.event(dir)? })
+    }
+
+    /// Whether the position holds no fact.
+    pub(super) fn is_void(&self) -> bool {
+        self.json.is_empty()
     }
 
     /// Whether it is this fact on this subject.

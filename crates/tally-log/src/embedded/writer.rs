@@ -30,6 +30,10 @@ pub(super) enum Request {
     Append(Tag, Checked, oneshot::Sender<Appended>),
     /// The next epoch of the lease of this name.
     Epoch(String, oneshot::Sender<Result<u64, PortError>>),
+    /// Positions without a fact, through this one: a few hundred at most.
+    Skip(Tag, u64, oneshot::Sender<Result<u64, PortError>>),
+    /// No lease has an epoch up to this one from now on.
+    EpochsAbove(u64, oneshot::Sender<Result<u64, PortError>>),
 }
 
 /// The end of one log, which only the writer moves.
@@ -138,11 +142,14 @@ impl Writer {
 
 impl End {
     fn tell(&mut self, facts: Vec<super::group::Fresh>, last: u64) {
-        if facts.is_empty() {
+        if last == self.last {
             return;
         }
         self.last = last;
         self.durable.send_replace(last);
+        if facts.is_empty() {
+            return;
+        }
         // Nobody may be reading.
         let _ = self.live.send(facts.into_iter().map(|fact| fact.recorded).collect());
     }

@@ -173,6 +173,16 @@ fn guard_message(guard: &(Subject, Position), stream_name: &str) -> Outgoing {
     Outgoing { subject: GUARD_SUBJECT.to_owned(), headers, payload: bytes::Bytes::new() }
 }
 
+/// Leaves the position after `last` without a fact; answers it.
+pub(super) async fn skip(link: &Link, stream_name: &str, last: Position) -> Result<Position, PortError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::NATS_EXPECTED_STREAM, stream_name);
+    headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, last.to_string());
+    let message = Outgoing { subject: GUARD_SUBJECT.to_owned(), headers, payload: bytes::Bytes::new() };
+    let skipped = link.publish(message).await.map_err(PublishError::into_port)?;
+    Ok(Position::new(skipped))
+}
+
 /// Asks the leader what became of an append.
 async fn find(stream: &Handle, prepared: &Prepared) -> Result<Finding, PortError> {
     if let Some(positions) = stored(stream, prepared).await? {

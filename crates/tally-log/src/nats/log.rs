@@ -14,6 +14,7 @@ use super::streams::Handle;
 use super::{append, reader};
 use crate::LogName;
 use crate::check::Checked;
+use crate::copy::Restorable;
 
 /// A log on NATS. Clones are handles on the same.
 #[derive(Debug, Clone)]
@@ -49,6 +50,17 @@ pub(super) fn recorded(subject: &str, sequence: u64, payload: &[u8]) -> Result<R
         )));
     }
     Ok(Recorded { position: Position::new(sequence), event })
+}
+
+#[async_trait]
+impl Restorable for NatsLog {
+    async fn skip_to(&self, position: Position) -> Result<(), PortError> {
+        let mut last = self.head().await?;
+        while last < position {
+            last = append::skip(&self.link, self.stream_name, last).await?;
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]

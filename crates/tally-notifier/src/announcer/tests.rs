@@ -59,6 +59,7 @@ fn tell_a_story(world: &World) {
         deposit: deposit.clone(),
         depth: 1,
         tip: block(101),
+        finalized: false,
     });
     let (block_101, prev) = (block(101), block(100).hash);
     world.on_chain(DepositUnmined { chain: chain.clone(), deposit, block: block_101, in_mempool: true });

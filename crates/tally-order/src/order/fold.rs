@@ -4,8 +4,9 @@
 //! Not here: status and exceptions (`standing`).
 
 use tally_events::{
-    BlockConnected, BlockDisconnected, Deposit, DepositMined, DepositReplaced, DepositSeen, DepositUnmined,
-    DepositVanished, Fact, OrderAccepted, OrderInvalidated, OrderQuoted, Recorded,
+    BlockConnected, BlockDisconnected, ChainFinalized, Deposit, DepositMined, DepositReplaced, DepositSeen,
+    DepositUnmined, DepositVanished, Fact, OrderAccepted, OrderInvalidated, OrderQuoted, Place, Recorded,
+    Shard,
 };
 use tally_types::{BlockRef, ChainId, DepositKey, Height, Position, Timestamp, TxId};
 
@@ -23,7 +24,6 @@ impl Order {
             created: created.clone(),
             quotes: Vec::new(),
             deposits: Vec::new(),
-            tips: Vec::new(),
             accepted: Vec::new(),
             canceled: false,
             invalid: false,
@@ -52,32 +52,33 @@ impl Order {
     /// Block facts are needed at the order's [thresholds](Self::thresholds) only. A deposit mined in a block
     /// that is connected already is followed by [`connect`](Self::connect).
     pub fn apply(&mut self, recorded: &Recorded) {
-        let own = self.fold(&recorded.event.fact, recorded.position);
+        let own = self.fold(&recorded.event.fact, recorded.event.shard, recorded.position);
         if own {
             self.own_position = self.own_position.max(recorded.position);
         }
         self.refresh(recorded.event.time, recorded.position);
     }
 
-    /// Tells the order that `block` is part of the log's branch, whose tip is at `tip`: for a deposit whose
-    /// `mined` was folded after its block's `block_connected`.
+    /// Tells the order that `block` is part of the log's branch, whose tip is at `tip` and which is final up to
+    /// `finalized`: for a deposit whose `mined` was folded after its block's `block_connected`.
     pub fn connect(
         &mut self,
         chain: &ChainId,
+        shard: Shard,
         block: BlockRef,
-        tip: Height,
-        at: Timestamp,
-        position: Position,
+        (tip, finalized): (Height, Height),
+        recorded: &Recorded,
     ) {
         if self.is_quoted_on(chain) {
-            self.join(chain, block.height, block);
-            self.set_tip(chain, tip);
-            self.refresh(at, position);
+            self.join(chain, shard, block.height, block);
+            self.set_tip(chain, shard, tip);
+            self.finalize(chain, shard, finalized);
+            self.refresh(recorded.event.time, recorded.position);
         }
     }
 
     /// Whether the fact stands on the order's own subject.
-    fn fold(&mut self, fact: &Fact, position: Position) -> bool {
+    fn fold(&mut self, fact: &Fact, shard: Shard, position: Position) -> bool {
         match fact {
             Fact::OrderCreated(fact) => return fact.order == self.created.order,
             Fact::OrderQuoted(fact) => return self.mine(&fact.order, |order| order.quoted(fact, position)),
@@ -91,8 +92,9 @@ impl Order {
             }
             Fact::OrderInvalidated(fact) => return self.mine(&fact.order, |order| order.invalidated(fact)),
             Fact::OrderUnwatched(fact) => return self.mine(&fact.order, |order| order.unwatched = true),
-            Fact::BlockConnected(fact) => self.block_connected(fact),
-            Fact::BlockDisconnected(fact) => self.block_disconnected(fact),
+            Fact::BlockConnected(fact) => self.block_connected(fact, shard),
+            Fact::BlockDisconnected(fact) => self.block_disconnected(fact, shard),
+            Fact::ChainFinalized(fact) => self.finalized(fact, shard),
             Fact::DepositSeen(fact) => self.seen(fact, position),
             Fact::DepositMined(fact) => self.mined(fact, position),
             Fact::DepositUnmined(fact) => self.unmined(fact),
@@ -103,6 +105,10 @@ impl Order {
             | Fact::KeyAllocated(_)
             | Fact::ChainObserved(_)
             | Fact::ChainCheckpointed(_)
+            | Fact::ChainSharded(_)
+            | Fact::RescanRequested(_)
+            | Fact::RescanReported(_)
+            | Fact::RescanApplied(_)
             | Fact::DepositConfirmed(_)
             | Fact::DeliveryAttempted(_)
             | Fact::MerchantCreated(_)
@@ -125,7 +131,15 @@ impl Order {
 
     fn quoted(&mut self, fact: &OrderQuoted, position: Position) {
         if self.quote_by_number(fact.quote).is_none() {
-            self.quotes.push(QuoteState { terms: fact.clone(), position, extended_until: None });
+            let unknown = Height::new(0);
+            self.quotes.push(QuoteState {
+                terms: fact.clone(),
+                position,
+                extended_until: None,
+                place: Place::of(&fact.script),
+                tip: unknown,
+                finalized: unknown,
+            });
             self.quotes.sort_by_key(|quote| quote.terms.quote);
         }
     }
@@ -146,17 +160,36 @@ impl Order {
         self.invalid |= due && self.status() == Status::Paid;
     }
 
-    fn block_connected(&mut self, fact: &BlockConnected) {
+    fn block_connected(&mut self, fact: &BlockConnected, shard: Shard) {
         if self.is_quoted_on(&fact.chain) {
-            self.join(&fact.chain, fact.from, fact.block);
-            self.set_tip(&fact.chain, fact.block.height);
+            self.join(&fact.chain, shard, fact.from, fact.block);
+            self.set_tip(&fact.chain, shard, fact.block.height);
         }
+    }
+
+    fn finalized(&mut self, fact: &ChainFinalized, shard: Shard) {
+        self.finalize(&fact.chain, shard, fact.block.height);
+    }
+
+    /// What is final stays so.
+    fn finalize(&mut self, chain: &ChainId, shard: Shard, height: Height) {
+        for quote in self.quotes.iter_mut().filter(|quote| quote.is_on(chain, shard)) {
+            quote.finalized = quote.finalized.max(height);
+        }
+    }
+
+    /// The deposits that a shard of a chain speaks of.
+    fn deposits_of(&mut self, chain: &ChainId, shard: Shard) -> impl Iterator<Item = &mut DepositState> {
+        let Self { quotes, deposits, .. } = self;
+        let quotes: Vec<u32> =
+            quotes.iter().filter(|quote| quote.is_on(chain, shard)).map(|quote| quote.terms.quote).collect();
+        deposits.iter_mut().filter(move |deposit| quotes.contains(&deposit.quote))
     }
 
     /// Deposits of `block` count from now on; what waited to hear of its own block, in whose place another
     /// came, is gone.
-    fn join(&mut self, chain: &ChainId, from: Height, block: BlockRef) {
-        for deposit in self.deposits.iter_mut().filter(|deposit| deposit.chain == *chain) {
+    fn join(&mut self, chain: &ChainId, shard: Shard, from: Height, block: BlockRef) {
+        for deposit in self.deposits_of(chain, shard) {
             let Some(mined) = &mut deposit.mined else { continue };
             if mined.block == block {
                 mined.link = Link::Connected;
@@ -170,11 +203,8 @@ impl Order {
         }
     }
 
-    fn block_disconnected(&mut self, fact: &BlockDisconnected) {
-        if !self.is_quoted_on(&fact.chain) {
-            return;
-        }
-        for deposit in self.deposits.iter_mut().filter(|deposit| deposit.chain == fact.chain) {
+    fn block_disconnected(&mut self, fact: &BlockDisconnected, shard: Shard) {
+        for deposit in self.deposits_of(&fact.chain, shard) {
             if let Some(mined) = &mut deposit.mined
                 && mined.link == Link::Connected
                 && mined.block == fact.block
@@ -182,7 +212,7 @@ impl Order {
                 mined.link = Link::Leaving;
             }
         }
-        self.set_tip(&fact.chain, fact.block.height.below(1));
+        self.set_tip(&fact.chain, shard, fact.block.height.below(1));
     }
 
     fn seen(&mut self, fact: &DepositSeen, position: Position) {

@@ -4,7 +4,7 @@ use rust_decimal::Decimal;
 use tally_events::{
     AcceptedDeposit, BlockConnected, BlockDisconnected, Counts, CountsFrom, Deposit, DepositMined,
     DepositReplaced, DepositSeen, DepositUnmined, DepositVanished, Event, Fact, LatePolicy, OrderCanceled,
-    OrderCreated, OrderExpired, OrderInvalidated, Policy, Price, Recorded,
+    OrderCreated, OrderExpired, OrderInvalidated, Policy, Price, Recorded, Shard,
 };
 use tally_types::{
     BaseUnits, BlockHash, BlockRef, ChainId, DepositKey, Face, Height, MerchantId, Position, Script, Span,
@@ -68,7 +68,7 @@ pub(super) fn request(chain: &str, full: u128, number: u32, policy: Policy) -> Q
         key: "00112233aabbccdd".parse().unwrap(),
         index: number,
         birth_height: Height::new(90),
-        counts: Counts { confirmed: 1, complete: 6, thresholds: Vec::new() },
+        counts: Counts { confirmed: 1, complete: 6, thresholds: Vec::new(), finalized: false },
         policy,
     }
 }
@@ -289,6 +289,87 @@ fn effective_counts_follow_the_amount() {
     assert_eq!((quote.confirmed_count(), quote.complete_count()), (3, 20));
     assert_eq!(story.order.target_confirmations(), 20);
     let story = story.tell("mined a 100a 5000; block 100a");
-    let heights: Vec<u64> = story.order.thresholds().iter().map(|(_, height)| height.get()).collect();
+    let heights: Vec<u64> = story.order.thresholds().iter().map(|(_, _, height)| height.get()).collect();
     assert_eq!(heights, [100, 102, 119]);
+}
+
+fn finalized(height: &str) -> tally_events::ChainFinalized {
+    tally_events::ChainFinalized { chain: "btc".parse().unwrap(), block: block(height) }
+}
+
+#[test]
+fn where_finality_counts_no_depth_completes() {
+    let mut wanted = request("btc", 1_000, 1, policy());
+    wanted.counts.finalized = true;
+    let mut story = Story::new(policy());
+    story.fold(story.order.quote(wanted, START).unwrap());
+    assert_eq!(story.order.target_confirmations(), 64);
+    story = story.tell("mined a 100a 1000; block 100a; block 200a");
+    assert_eq!((story.order.status(), story.order.confirmations()), (Status::Confirmed, 63));
+    assert_eq!(story.order.awaited_finality().len(), 1);
+    story.fold(finalized("99a"));
+    assert_eq!(story.order.status(), Status::Confirmed);
+    story.fold(finalized("120a"));
+    assert_eq!((story.order.status(), story.order.confirmations()), (Status::Complete, 101));
+    assert!(story.order.awaited_finality().is_empty());
+    let version = story.order.version();
+    story.fold(finalized("100a"));
+    assert_eq!(story.order.version(), version, "what is final stays so");
+}
+
+#[test]
+fn a_final_deposit_jumps_to_the_target() {
+    let mut wanted = request("btc", 1_000, 1, policy());
+    wanted.counts.finalized = true;
+    let mut story = Story::new(policy());
+    story.fold(story.order.quote(wanted, START).unwrap());
+    story = story.tell("mined a 100a 1000; block 100a; block 110a");
+    assert_eq!(story.order.confirmations(), 11);
+    story.fold(finalized("100a"));
+    assert_eq!((story.order.status(), story.order.confirmations()), (Status::Complete, 64));
+}
+
+#[test]
+fn a_shard_speaks_of_its_own_scripts_alone() {
+    let halves: Vec<Shard> = Shard::all(2).collect();
+    let number_in = |shard: Shard| (1..).find(|number| shard.has(&script(*number))).unwrap();
+    let mut story = Story::new(policy());
+    for (quote, shard) in (1..).zip(&halves) {
+        let mut wanted = request("btc", 1_000, quote, policy());
+        wanted.script = script(number_in(*shard));
+        wanted.currency = if quote == 1 { "BTC".parse().unwrap() } else { "LTC".parse().unwrap() };
+        story.fold(story.order.quote(wanted, START).unwrap());
+    }
+    let told = |story: &mut Story, shard: Shard, fact: Fact| {
+        let event = Event::new(story.order.subject(), fact, story.now).of_shard(shard);
+        let recorded = Recorded { position: Position::new(story.facts.len() as u64 + 1), event };
+        story.order.apply(&recorded);
+        story.facts.push(recorded);
+    };
+    let connected = |at: &str| {
+        let block = block(at);
+        let (prev, from) = (BlockHash::from_display([0; 32]), block.height);
+        let (watched_through, chain) = (Position::START, "btc".parse().unwrap());
+        let (time, observed_at) = (START, START);
+        Fact::from(BlockConnected {
+            chain,
+            block,
+            prev,
+            from,
+            time,
+            watched_through,
+            observed_at,
+            method: None,
+        })
+    };
+    story = story.tell("mined a 100a 500 q1; mined b 100a 500 q2");
+    told(&mut story, halves[0], connected("100a"));
+    assert_eq!(story.order.status(), Status::Pending, "the other half has not said so");
+    told(&mut story, halves[0], connected("105a"));
+    told(&mut story, halves[1], connected("100a"));
+    let depths: Vec<u64> =
+        story.order.deposits().iter().map(|one| story.order.deposit_confirmations(one)).collect();
+    assert_eq!((story.order.status(), depths), (Status::Confirmed, vec![6, 1]));
+    told(&mut story, halves[1], connected("105a"));
+    assert_eq!(story.order.status(), Status::Complete);
 }

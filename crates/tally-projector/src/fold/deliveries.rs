@@ -5,7 +5,7 @@
 use tally_events::{DeliveryAttempted, DeliveryOutcome};
 use tally_order::Order;
 use tally_ports::PortError;
-use tally_types::{OrderId, Timestamp};
+use tally_types::{OrderId, Position, Timestamp};
 
 use super::Fold;
 use crate::rows::{BACKLOG, DeliveryState};
@@ -20,14 +20,22 @@ impl Fold<'_> {
         if order.notify_url().is_none_or(str::is_empty) {
             return Ok(());
         }
-        let state = rows::delivery(&self.rows, order.id(), NOTIFY)?;
+        // Of a new order nothing was delivered yet: no need to look.
+        let state = match order.version() {
+            1 => DeliveryState::default(),
+            _ => rows::delivery(&self.rows, order.id(), NOTIFY)?,
+        };
         if state.covered >= order.version() {
             return Ok(());
         }
         self.reschedule(order.id(), NOTIFY, state, Some(order.updated_at()))
     }
 
-    pub(super) fn delivery_attempted(&mut self, fact: &DeliveryAttempted) -> Result<(), PortError> {
+    pub(super) fn delivery_attempted(
+        &mut self,
+        fact: &DeliveryAttempted,
+        position: Position,
+    ) -> Result<(), PortError> {
         let Some(current) = self.current_version(&fact.order)? else {
             return Ok(());
         };
@@ -46,14 +54,12 @@ impl Fold<'_> {
             due = None;
         }
         state.last = Some(fact.clone());
+        state.position = position;
         self.reschedule(&fact.order, &fact.endpoint, state, due)
     }
 
     fn current_version(&mut self, order: &OrderId) -> Result<Option<u32>, PortError> {
-        match self.orders.get(order) {
-            Some(Some(entry)) => Ok(Some(entry.order.version())),
-            Some(None) | None => Ok(rows::order(&self.rows, order)?.map(|(order, _)| order.version())),
-        }
+        Ok(self.order_entry(order)?.map(|entry| entry.order.version()))
     }
 
     fn reschedule(

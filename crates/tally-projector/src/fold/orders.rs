@@ -2,7 +2,7 @@
 //!
 //! Not here: what a fact does to an order (`tally-order`).
 
-use tally_events::{Deposit, OrderCreated, OrderQuoted, Recorded};
+use tally_events::{Deposit, OrderCreated, OrderQuoted, Place, Recorded};
 use tally_order::{DeadlineKind, Exception, Order, Status, Version};
 use tally_ports::{Change, PortError};
 use tally_types::{BlockRef, ChainId, DepositKey, Height, OrderId, Timestamp};
@@ -12,21 +12,24 @@ use crate::overlay::Source;
 use crate::{codec, keys, rows};
 
 /// What the indexes say of an order.
-struct Facets {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Facets {
     status: Status,
     version: u32,
     deadline: Option<(Timestamp, u8)>,
-    thresholds: Vec<(ChainId, Height)>,
+    thresholds: Vec<(ChainId, Place, Height)>,
+    finality: Vec<(ChainId, Place, Height)>,
     awaits_acceptance: bool,
 }
 
 impl Facets {
-    fn of(order: &Order) -> Self {
+    pub(super) fn of(order: &Order) -> Self {
         Self {
             status: order.status(),
             version: order.version(),
             deadline: order.next_deadline().map(|next| (next.at, kind_byte(next.kind))),
             thresholds: order.thresholds(),
+            finality: order.awaited_finality(),
             awaits_acceptance: order.awaits_acceptance(),
         }
     }
@@ -54,9 +57,10 @@ impl Fold<'_> {
         let created = order.created_at();
         self.rows.put(keys::by_merchant(order.merchant(), created, order.id()), Vec::new());
         self.rows.put(keys::by_creation(created, order.id()), Vec::new());
-        self.index(None, &order)?;
+        let facets = Facets::of(&order);
+        self.index(None, &facets, &order)?;
         self.changed = self.changed.saturating_add(1);
-        self.orders.insert(fact.order.clone(), Some(Entry { order, parts: 0, changed: true }));
+        self.orders.insert(fact.order.clone(), Some(Entry { order, facets, parts: 0, changed: true }));
         Ok(())
     }
 
@@ -86,10 +90,11 @@ impl Fold<'_> {
         else {
             return Ok(());
         };
-        let tip = rows::chain(&self.rows, chain)?.tip;
-        let connected = match (block, tip) {
-            (Some(block), Some(tip)) if rows::is_connected(&self.rows, chain, tip.height, block)? => {
-                Some((block, tip.height))
+        let shard = recorded.event.shard;
+        let state = rows::shard(&self.rows, chain, shard)?;
+        let connected = match (block, state.tip) {
+            (Some(block), Some(tip)) if rows::is_connected(&self.rows, chain, shard, tip.height, block)? => {
+                Some((block, (tip.height, state.finalized)))
             }
             _ => None,
         };
@@ -100,7 +105,7 @@ impl Fold<'_> {
         self.touch(&order, |order| {
             order.apply(recorded);
             if let Some((block, tip)) = connected {
-                order.connect(chain, block, tip, recorded.event.time, recorded.position);
+                order.connect(chain, shard, block, tip, recorded);
             }
         })?;
         Ok(())
@@ -119,10 +124,13 @@ impl Fold<'_> {
         Ok(())
     }
 
-    fn order_entry(&mut self, id: &OrderId) -> Result<Option<&mut Entry>, PortError> {
+    pub(super) fn order_entry(&mut self, id: &OrderId) -> Result<Option<&mut Entry>, PortError> {
         if !self.orders.contains_key(id) {
             let known = rows::order(&self.rows, id)?;
-            let entry = known.map(|(order, parts)| Entry { order, parts, changed: false });
+            let entry = known.map(|(order, parts)| {
+                let facets = Facets::of(&order);
+                Entry { order, facets, parts, changed: false }
+            });
             self.orders.insert(id.clone(), entry);
         }
         Ok(self.orders.get_mut(id).and_then(Option::as_mut))
@@ -133,22 +141,22 @@ impl Fold<'_> {
         if self.order_entry(id)?.is_none() {
             return Ok(false);
         }
-        let Some(Some(mut entry)) = self.orders.remove(id) else { return Ok(false) };
-        let before = Facets::of(&entry.order);
-        let known = entry.order.clone();
+        let Some((id, Some(mut entry))) = self.orders.remove_entry(id) else { return Ok(false) };
         change(&mut entry.order);
-        if entry.order != known {
-            self.changed = self.changed.saturating_add(usize::from(!entry.changed));
-            entry.changed = true;
-            self.index(Some(&before), &entry.order)?;
+        // A fact that says nothing new leaves the same bytes: to find that out costs more than to write them.
+        self.changed = self.changed.saturating_add(usize::from(!entry.changed));
+        entry.changed = true;
+        let now = Facets::of(&entry.order);
+        let before = std::mem::replace(&mut entry.facets, now);
+        if before != entry.facets {
+            self.index(Some(&before), &entry.facets, &entry.order)?;
         }
-        self.orders.insert(id.clone(), Some(entry));
+        self.orders.insert(id, Some(entry));
         Ok(true)
     }
 
     /// Brings every index from what held before to what holds now.
-    fn index(&mut self, before: Option<&Facets>, order: &Order) -> Result<(), PortError> {
-        let now = Facets::of(order);
+    fn index(&mut self, before: Option<&Facets>, now: &Facets, order: &Order) -> Result<(), PortError> {
         let id = order.id();
         let old_deadline = before.and_then(|before| before.deadline);
         if old_deadline != now.deadline {
@@ -160,11 +168,18 @@ impl Fold<'_> {
             }
         }
         let old_thresholds = before.map_or(&[] as &[_], |before| before.thresholds.as_slice());
-        for (chain, height) in old_thresholds.iter().filter(|old| !now.thresholds.contains(old)) {
-            self.rows.remove(keys::threshold(chain, *height, id));
+        for (chain, place, height) in old_thresholds.iter().filter(|old| !now.thresholds.contains(old)) {
+            self.rows.remove(keys::threshold(chain, *height, *place, id));
         }
-        for (chain, height) in now.thresholds.iter().filter(|new| !old_thresholds.contains(new)) {
-            self.rows.put(keys::threshold(chain, *height, id), Vec::new());
+        for (chain, place, height) in now.thresholds.iter().filter(|new| !old_thresholds.contains(new)) {
+            self.rows.put(keys::threshold(chain, *height, *place, id), Vec::new());
+        }
+        let old_finality = before.map_or(&[] as &[_], |before| before.finality.as_slice());
+        for (chain, place, height) in old_finality.iter().filter(|old| !now.finality.contains(old)) {
+            self.rows.remove(keys::finality(chain, *height, *place, id));
+        }
+        for (chain, place, height) in now.finality.iter().filter(|new| !old_finality.contains(new)) {
+            self.rows.put(keys::finality(chain, *height, *place, id), Vec::new());
         }
         if before.is_some_and(|before| before.awaits_acceptance) != now.awaits_acceptance {
             if now.awaits_acceptance {

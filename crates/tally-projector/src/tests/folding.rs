@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use proptest::prelude::*;
-use tally_events::{NewEvent, Recorded, Subject};
+use tally_events::{ChainFinalized, ChainSharded, Event, NewEvent, Recorded, Shard, Subject};
 use tally_order::Status;
 use tally_ports::{
     AppendError, EventLog, EventStream, Expectation, PortError, ReadModel, Rows, Store, WriteBatch,
 };
-use tally_testkit::{MemoryLog, MemoryStore, order_id};
+use tally_testkit::{MemoryLog, MemoryStore, chain_id, order_id, script};
 use tally_types::{Height, Position, Span};
 
-use super::scene::{Scene, block};
-use crate::fold::Fold;
+use super::scene::{START, Scene, block};
+use crate::fold::{Fold, Limits};
 use crate::{Options, Projector, keys};
 
 /// A long story with everything in it.
@@ -59,7 +59,8 @@ fn story() -> Scene {
 }
 
 fn fold(store: &dyn Store, facts: &[Recorded], rows_max: usize) -> Result<(), PortError> {
-    Fold::new(store, rows_max)?.run(facts, |_| {})
+    let limits = Limits { rows_max, orders_max: 3, keep_rows: false };
+    Fold::new(store, limits)?.run(facts, |_| {})
 }
 
 fn folded_whole(scene: &Scene) -> Rows {
@@ -218,7 +219,8 @@ impl Store for Noting {
     }
 
     fn commit(&self, batch: WriteBatch) -> Result<(), PortError> {
-        assert!(batch.len() <= 12, "{} rows", batch.len());
+        // The limit of 4, and what the one fact that reaches it makes at the most.
+        assert!(batch.len() <= 16, "{} rows", batch.len());
         self.store.commit(batch)
     }
 
@@ -353,4 +355,86 @@ async fn waiters_and_receivers_hear_of_each_commit() {
     }
     assert_eq!(heard, [1, 2]);
     running.abort();
+}
+
+#[tokio::test]
+async fn a_chain_of_several_shards_is_where_the_slowest_is() {
+    let scene = Scene::new();
+    let halves: Vec<Shard> = Shard::all(2).collect();
+    let number_in = |shard: Shard| (1..).find(|number| shard.has(&script(*number))).unwrap();
+    let numbers = [number_in(halves[0]), number_in(halves[1])];
+    let orders = numbers.map(|number| {
+        scene.create(number);
+        scene.quote(number)
+    });
+    scene.connect(block(100, 1));
+    let sharded = |generation, count, height| ChainSharded {
+        chain: chain_id("btc"),
+        generation,
+        count,
+        at: Some(block(height, 1)),
+        watched_through: Position::new(1),
+        observed_at: START,
+    };
+    scene.put(Subject::chain_plan(&chain_id("btc")), sharded(1, 2, 100));
+    scene.put(Subject::chain(&chain_id("btc"), 0, 0), sharded(1, 2, 100));
+    scene.wait(1);
+    let tell = |shard: Shard, number: u8, to: u64, height: u64| {
+        let subject = Subject::chain(&chain_id("btc"), 1, shard.index());
+        for fact in scene.block_with(number, to, 1_000, block(height, 1)) {
+            let event = Event::new(subject.clone(), fact, tally_ports::Clock::now(&*scene.clock));
+            scene.log.seed(vec![event.of_shard(shard)]);
+        }
+    };
+    tell(halves[0], 1, numbers[0], 101);
+    let model = scene.model().await;
+    let status = async |number: usize| model.order(&orders[number]).await.unwrap().unwrap().status();
+    let view = model.chain(&chain_id("btc")).await.unwrap().unwrap();
+    assert_eq!((view.tip.height.get(), view.observed_at), (100, START), "the other half was not heard of");
+    assert_eq!((status(0).await, status(1).await), (Status::Confirmed, Status::Pending));
+    tell(halves[1], 2, numbers[1], 101);
+    let model = scene.model().await;
+    let status = async |number: usize| model.order(&orders[number]).await.unwrap().unwrap().status();
+    let view = model.chain(&chain_id("btc")).await.unwrap().unwrap();
+    assert_eq!((view.tip.height.get(), view.observed_at), (101, START.plus(Span::from_secs(60))));
+    assert_eq!((status(0).await, status(1).await), (Status::Confirmed, Status::Confirmed));
+    // One shard again, which takes both orders to their end.
+    scene.put(Subject::chain_plan(&chain_id("btc")), sharded(2, 1, 101));
+    scene.connect(block(106, 1));
+    let model = scene.model().await;
+    for order in &orders {
+        assert_eq!(model.order(order).await.unwrap().unwrap().status(), Status::Complete);
+    }
+    assert_eq!(model.chain(&chain_id("btc")).await.unwrap().unwrap().tip, block(106, 1));
+}
+
+#[tokio::test]
+async fn finality_touches_only_orders_that_wait_for_it() {
+    let scene = Scene::new();
+    for number in [1, 2] {
+        scene.create(number);
+        scene.quote_with(number, number == 2);
+    }
+    scene.connect(block(100, 1));
+    for number in [1_u8, 2] {
+        scene.mined(number, number.into(), 1_000, block(101, 1));
+    }
+    for height in 101..=120 {
+        scene.connect(block(height, 1));
+    }
+    let status = async |scene: &Scene, number: u64| {
+        scene.model().await.order(&order_id(number)).await.unwrap().unwrap().status()
+    };
+    assert_eq!((status(&scene, 1).await, status(&scene, 2).await), (Status::Complete, Status::Confirmed));
+    let finalized = |height| ChainFinalized { chain: chain_id("btc"), block: block(height, 1) };
+    let subject = Subject::chain(&chain_id("btc"), 0, 0);
+    scene.put(subject.clone(), finalized(100));
+    assert_eq!(status(&scene, 2).await, Status::Confirmed);
+    scene.put(subject, finalized(101));
+    assert_eq!(status(&scene, 2).await, Status::Complete);
+    // A payment that is learned of later, in a block that is final already.
+    scene.create(3);
+    scene.quote_with(3, true);
+    scene.mined(3, 3, 1_000, block(101, 1));
+    assert_eq!(status(&scene, 3).await, Status::Complete);
 }

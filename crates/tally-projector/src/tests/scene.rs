@@ -110,6 +110,11 @@ impl Scene {
 
     /// A first quote of 1,000 units of BTC, at script `number`.
     pub(super) fn quote(&self, number: u64) -> OrderId {
+        self.quote_with(number, false)
+    }
+
+    /// The same, where being final may be what completes.
+    pub(super) fn quote_with(&self, number: u64, finalized: bool) -> OrderId {
         let order = order_id(number);
         let index = number as u32;
         let allocated = KeyAllocated { fingerprint: fingerprint(), index, order: order.clone(), quote: 1 };
@@ -130,7 +135,7 @@ impl Scene {
             key: fingerprint(),
             index,
             birth_height: Height::new(90),
-            counts: Counts { confirmed: 1, complete: 6, thresholds: Vec::new() },
+            counts: Counts { confirmed: 1, complete: 6, thresholds: Vec::new(), finalized },
             policy: self.policy.clone(),
             quoted_at: self.now(),
             expires_at: self.now().plus(self.policy.quote),
@@ -180,8 +185,19 @@ impl Scene {
         self.connect_run(block.height, block);
     }
 
+    /// A payment in a block, and the block.
+    pub(super) fn block_with(&self, number: u8, to: u64, amount: u128, block: BlockRef) -> Vec<Fact> {
+        let deposit = self.deposit(number, to, amount);
+        let mined = DepositMined { chain: chain_id("btc"), deposit, block, replaces: None };
+        vec![mined.into(), self.connected(block.height, block).into()]
+    }
+
     pub(super) fn connect_run(&self, from: Height, block: BlockRef) {
-        let connected = BlockConnected {
+        self.put(Self::chain(), self.connected(from, block));
+    }
+
+    fn connected(&self, from: Height, block: BlockRef) -> BlockConnected {
+        BlockConnected {
             chain: chain_id("btc"),
             block,
             prev: BlockHash::from_display([0; 32]),
@@ -190,8 +206,7 @@ impl Scene {
             watched_through: self.head(),
             observed_at: self.now(),
             method: None,
-        };
-        self.put(Self::chain(), connected);
+        }
     }
 
     pub(super) fn disconnect(&self, block: BlockRef, prev: BlockRef) {

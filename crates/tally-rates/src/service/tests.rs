@@ -114,9 +114,12 @@ impl World {
     }
 
     fn start(&self) -> (PollNow, JoinHandle<()>) {
+        self.start_with(RateSettings::default())
+    }
+
+    fn start_with(&self, settings: RateSettings) -> (PollNow, JoinHandle<()>) {
         let feeds = self.feeds.iter().map(|feed| feed.clone() as Arc<dyn PriceFeed>).collect();
         let log = Arc::new(self.log.clone());
-        let settings = RateSettings::default();
         let (service, now) = RateService::new(feeds, log, self.lease.clone(), self.clock.clone(), settings);
         (now, tokio::spawn(service.run(std::future::pending())))
     }
@@ -131,6 +134,11 @@ impl World {
             Err(RateError::Unavailable { .. }) => "unavailable".to_owned(),
             Err(error) => error.to_string(),
         }
+    }
+
+    fn history(&self) -> Vec<String> {
+        let table = self.rates.borrow().clone();
+        table.history(&"BTC".parse().unwrap()).map(|point| point.usd.normalize().to_string()).collect()
     }
 
     fn published(&self) -> usize {
@@ -206,8 +214,44 @@ async fn when_all_feeds_fail_the_rate_ends_and_comes_back() {
     assert_eq!(world.rate("BTC", "USD"), "100");
     secs(30).await;
     assert_eq!(world.rate("BTC", "USD"), "unavailable");
+    secs(3_600).await;
     world.all_say("100");
-    secs(62).await;
+    secs(31).await;
+    assert_eq!(world.rate("BTC", "USD"), "100", "two polls later, however long it was");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_venue_is_asked_as_often_as_is_set() {
+    let world = World::new();
+    let secs_of = |(venue, secs): (&str, u64)| (venue.to_owned(), Span::from_secs(secs));
+    let intervals = [("a", 30), ("b", 100), ("f", 45)].map(secs_of).into();
+    let (_now, _service) = world.start_with(RateSettings { intervals, ..RateSettings::default() });
+    secs(299).await;
+    let asked: Vec<_> = world.feeds.iter().map(|feed| feed.asked()).collect();
+    assert_eq!(asked, [10, 3, 20, 7], "every second poll, every seventh, each, every third");
+    assert_eq!(world.rate("BTC", "USD"), "100");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fiat_waits_a_week_for_its_sources() {
+    let world = World::new();
+    let (_now, first) = world.start();
+    secs(1).await;
+    world.feeds[3].says(Mood::Fails);
+    let day = 86_400_000;
+    for days in 1..=6 {
+        *world.clock.offset.lock().unwrap() += day;
+        secs(31).await;
+        assert_eq!((world.rate("EUR", "USD").as_str(), days), ("1.25", days));
+    }
+    first.abort();
+    let _ = first.await;
+    let (_now, _second) = world.start();
+    secs(31).await;
+    assert_eq!(world.rate("BTC", "EUR"), "80", "a restart knows it too");
+    *world.clock.offset.lock().unwrap() += day;
+    secs(31).await;
+    assert_eq!(world.rate("EUR", "USD"), "unavailable", "a week is over");
     assert_eq!(world.rate("BTC", "USD"), "100");
 }
 
@@ -268,8 +312,29 @@ async fn a_restart_answers_at_once_while_the_rates_are_fresh() {
     restarted.changed().await.unwrap();
     let world = World { rates: restarted, ..world };
     assert_eq!(world.rate("BTC", "USD"), "100");
+    assert_eq!(world.history(), ["100"]);
     secs(20).await;
     assert_eq!(world.rate("BTC", "USD"), "unavailable");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_history_survives_a_restart() {
+    let world = World::new();
+    let (_now, _service) = world.start();
+    for price in ["100", "101", "102"] {
+        world.all_say(price);
+        secs(120).await;
+    }
+    let live = world.history();
+    assert_eq!((live.len(), live.last().unwrap().as_str()), (4, "102"), "{live:?}");
+    let mut restarted = follow(Arc::new(world.log.clone()), RateRules::default());
+    restarted.changed().await.unwrap();
+    secs(1).await;
+    let world = World { rates: restarted, ..world };
+    assert_eq!(world.history(), live);
+    world.all_say("103");
+    secs(120).await;
+    assert_eq!(world.history().last().unwrap(), "103", "and goes on");
 }
 
 #[tokio::test(start_paused = true)]

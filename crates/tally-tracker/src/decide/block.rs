@@ -1,9 +1,9 @@
 //! Blocks: what leaves the branch, what a block holds, and what the height it brings confirms.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use tally_events::{BlockDisconnected, DepositConfirmed, Fact};
-use tally_types::{BlockRef, DepositKey, Height, Timestamp};
+use tally_types::{BlockRef, DepositKey, Height, Timestamp, TxId};
 
 use super::{CONFIRMED_DEPTHS, Conflicts, Draft, Refusal};
 use crate::{Scanned, Stage, Tracker};
@@ -13,6 +13,7 @@ impl Tracker {
         &self,
         block: &Scanned,
         behind: bool,
+        present: Option<&HashSet<TxId>>,
         now: Timestamp,
     ) -> Result<Vec<Fact>, Refusal> {
         let header = block.header;
@@ -23,8 +24,8 @@ impl Tracker {
             return Err(Refusal::MatchedTooEarly { block: header.block });
         }
         let mut draft = Draft::new(self);
-        draft.take_back_dangling(Some(header.block));
-        self.disconnect_to_parent(block, &mut draft)?;
+        draft.take_back_dangling(Some(header.block), present);
+        self.disconnect_to_parent(block, present, &mut draft)?;
         let met = now.min(header.time);
         let conflicts = draft.conflicts(&block.credits, &block.spends);
         let mined = self.mine(block, &conflicts, met, &mut draft);
@@ -43,8 +44,47 @@ impl Tracker {
         Ok(draft.into_facts())
     }
 
+    pub(super) fn decide_restart(
+        &self,
+        block: &Scanned,
+        present: Option<&HashSet<TxId>>,
+        now: Timestamp,
+    ) -> Result<Vec<Fact>, Refusal> {
+        let header = block.header;
+        let follows = self.tip().is_none_or(|tip| header.block.height <= tip.height.next());
+        if !follows {
+            return Err(Refusal::NotLinked { block: header.block });
+        }
+        let mut draft = Draft::new(self);
+        for followed in self.deposits.mined_from(header.block.height) {
+            if let Stage::Mined(old) = followed.stage {
+                draft.take_back(&followed.deposit, old, present);
+            }
+        }
+        for old in self.branch.blocks().rev().take_while(|old| old.height >= header.block.height) {
+            let (chain, prev) = (self.chain().clone(), self.prev_of(old));
+            draft.push(BlockDisconnected { chain, block: old, prev });
+        }
+        let conflicts = draft.conflicts(&block.credits, &block.spends);
+        let mined = self.mine(block, &conflicts, now.min(header.time), &mut draft);
+        draft.replace(&conflicts);
+        for deposit in mined {
+            let (chain, tip) = (self.chain().clone(), header.block);
+            draft.push(DepositConfirmed { chain, deposit, depth: 1, tip, finalized: false });
+        }
+        let through = block.watched_through.max(self.watched_through());
+        let method = block.method.as_deref();
+        draft.push(self.connected_fact(header.block.height, header.prev, header, through, method, true, now));
+        Ok(draft.into_facts())
+    }
+
     /// Takes every block over the new block's parent off the branch, from the top down.
-    fn disconnect_to_parent(&self, block: &Scanned, draft: &mut Draft<'_>) -> Result<(), Refusal> {
+    fn disconnect_to_parent(
+        &self,
+        block: &Scanned,
+        present: Option<&HashSet<TxId>>,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), Refusal> {
         let Some(tip) = self.tip() else { return Ok(()) };
         let new = block.header.block;
         let parent =
@@ -55,7 +95,7 @@ impl Tracker {
         for old in self.branch.blocks().rev().take_while(|old| old.height >= new.height) {
             for followed in self.deposits.mined_at(old.height) {
                 if draft.stage(&followed.deposit.key) == Some(Stage::Mined(old)) {
-                    draft.take_back(&followed.deposit, old);
+                    draft.take_back(&followed.deposit, old, present);
                 }
             }
             draft.push(BlockDisconnected {
@@ -106,7 +146,8 @@ impl Tracker {
                 _ => self.deposits.mined_at(height).map(|followed| followed.deposit.key.clone()).collect(),
             };
             for deposit in reached {
-                draft.push(DepositConfirmed { chain: self.chain().clone(), deposit, depth, tip });
+                let chain = self.chain().clone();
+                draft.push(DepositConfirmed { chain, deposit, depth, tip, finalized: false });
             }
         }
     }
@@ -124,9 +165,14 @@ impl Tracker {
         draft.replace(&conflicts);
         let deep = at.height.depth_under(tip.height);
         for deposit in mined.difference(&known) {
-            for depth in CONFIRMED_DEPTHS.into_iter().filter(|depth| u64::from(*depth) <= deep) {
-                let deposit = deposit.clone();
-                draft.push(DepositConfirmed { chain: self.chain().clone(), deposit, depth, tip });
+            let told = CONFIRMED_DEPTHS.into_iter().filter(|depth| u64::from(*depth) <= deep);
+            let mut told: Vec<(u32, bool)> = told.map(|depth| (depth, false)).collect();
+            if at.height <= self.finalized {
+                told.push((u32::try_from(deep).unwrap_or(u32::MAX), true));
+            }
+            for (depth, finalized) in told {
+                let (chain, deposit) = (self.chain().clone(), deposit.clone());
+                draft.push(DepositConfirmed { chain, deposit, depth, tip, finalized });
             }
         }
         Ok(draft.into_facts())

@@ -1,7 +1,7 @@
 //! The whole state as facts, so that the next start need not read further back.
 
 use tally_events::{ChainCheckpointed, CheckpointDeposit, CheckpointStage, Fact};
-use tally_types::{BlockRef, Position};
+use tally_types::{BlockRef, Height, Position};
 
 use crate::{Stage, Tracker};
 
@@ -9,7 +9,7 @@ use crate::{Stage, Tracker};
 const PART_BYTES_MAX: usize = 400 * 1024;
 
 impl Tracker {
-    pub(super) fn checkpoint(&self) -> Vec<Fact> {
+    pub(crate) fn checkpoint(&self) -> Vec<Fact> {
         if self.tip().is_none() {
             return Vec::new();
         }
@@ -47,6 +47,7 @@ impl Tracker {
             deposits,
             watched_through,
             observed_at: self.observed_at(),
+            finalized: Some(self.finalized).filter(|height| *height > Height::default()),
         })
     }
 }

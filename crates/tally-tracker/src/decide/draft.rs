@@ -1,9 +1,9 @@
 //! A decision while it is made: the facts so far, and where they leave each deposit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use tally_events::{Deposit, Fact};
-use tally_types::{BlockRef, ChainId, DepositKey, Height, OutPoint, Timestamp};
+use tally_types::{BlockRef, ChainId, DepositKey, Height, OutPoint, Timestamp, TxId};
 
 use super::Conflicts;
 use crate::{Credit, Spend, Stage, Tracker};
@@ -46,10 +46,12 @@ impl<'a> Draft<'a> {
         self.stages.insert(key.clone(), stage);
     }
 
-    /// Takes a payment out of its block. Where payments have a mempool stage it falls back there: its inputs
-    /// tell, since a transaction that names none cannot be in a mempool.
-    pub(super) fn take_back(&mut self, deposit: &Deposit, block: BlockRef) {
-        let in_mempool = !deposit.inputs.is_empty();
+    /// Takes a payment out of its block. It is in the mempool again if it is among those `present` there. Where
+    /// the mempool could not be looked at, it counts as back there until a look says otherwise, if it can be
+    /// there at all: its inputs tell, since a transaction that names none has no mempool stage.
+    pub(super) fn take_back(&mut self, deposit: &Deposit, block: BlockRef, present: Option<&HashSet<TxId>>) {
+        let seen = present.is_none_or(|present| present.contains(&deposit.key.txid));
+        let in_mempool = seen && !deposit.inputs.is_empty();
         let stage = if in_mempool { Stage::Mempool } else { Stage::Gone(block.height) };
         self.set(&deposit.key, stage);
         let fact = self.unmined_fact(&deposit.key, block, in_mempool);
@@ -58,14 +60,14 @@ impl<'a> Draft<'a> {
 
     /// Takes payments out of blocks that were announced and never connected, but for `except`, which is about
     /// to be.
-    pub(super) fn take_back_dangling(&mut self, except: Option<BlockRef>) {
+    pub(super) fn take_back_dangling(&mut self, except: Option<BlockRef>, present: Option<&HashSet<TxId>>) {
         let tracker = self.tracker;
         let above = tracker.tip().map_or(Height::default(), |tip| tip.height.next());
         for followed in tracker.deposits.mined_from(above) {
             if let Stage::Mined(block) = followed.stage
                 && Some(block) != except
             {
-                self.take_back(&followed.deposit, block);
+                self.take_back(&followed.deposit, block, present);
             }
         }
     }

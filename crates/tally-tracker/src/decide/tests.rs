@@ -1,6 +1,8 @@
 use super::*;
-use crate::Credit;
+use tally_events::Shard;
+
 use crate::testing::*;
+use crate::{Credit, Settings};
 use crate::{GONE_AFTER, UNKNOWN_GONE_AFTER};
 
 mod random;
@@ -158,6 +160,34 @@ fn without_a_mempool_stage_a_reorg_takes_the_payment_whole() {
 }
 
 #[test]
+fn a_reorg_looks_into_the_mempool_where_it_can() {
+    let rows: [(&str, &[u8], &[char], &str); 4] = [
+        ("in the mempool again", &[1], &['a', 'z'], "unmined(a@10) -10 +10'"),
+        ("dropped", &[1], &['z'], "unmined(a@10 gone) -10 +10'"),
+        ("an empty mempool", &[1], &[], "unmined(a@10 gone) -10 +10'"),
+        ("without a mempool stage", &[], &['a'], "unmined(a@10 gone) -10 +10'"),
+    ];
+    for (name, inputs, present, expected) in rows {
+        let mut story = Story::mined_to(9);
+        story.block(header(10, 0, 0), &[pays('a', "x", inputs)], &[]);
+        assert_eq!(story.block_with_mempool(header(10, 1, 0), present), expected, "{name}");
+        assert_eq!(story.refolded(), story.tracker, "{name}");
+    }
+}
+
+#[test]
+fn what_a_reorg_dropped_may_come_back() {
+    let mut story = Story::mined_to(9);
+    let a = [pays('a', "x", &[1])];
+    story.mempool(1, &['a'], &a, &[]);
+    story.block(header(10, 0, 0), &a, &[]);
+    story.block_with_mempool(header(10, 1, 0), &[]);
+    assert_eq!(story.mempool(1, &['a'], &a, &[]), "seen(a)");
+    let known = story.tracker.deposit(&a[0].key).unwrap();
+    assert_eq!(known.deposit.first_seen, at(1_000_001), "with its first sighting");
+}
+
+#[test]
 fn first_seen_is_the_earliest_that_is_known() {
     let first_seen = |story: &Story, name: char| {
         story.tracker.deposit(&pays(name, "x", &[]).key).unwrap().deposit.first_seen
@@ -210,7 +240,10 @@ fn addresses_learned_late_find_what_went_by() {
 fn payments_in_a_block_that_was_never_connected_are_taken_back() {
     let story = Story::mined_to(9);
     let block = scanned(header(10, 0, 0), &[pays('a', "x", &[1]), pays('e', "y", &[])], &[]);
-    let facts = story.tracker.decide(Input::Block { block: &block, behind: false }, story.now).unwrap();
+    let facts = story
+        .tracker
+        .decide(Input::Block { block: &block, behind: false, present: None }, story.now)
+        .unwrap();
     for cut in 1..facts.len() {
         let mut cut_short = Story::mined_to(9);
         facts.iter().take(cut).for_each(|fact| cut_short.tracker.apply(fact));
@@ -222,26 +255,122 @@ fn payments_in_a_block_that_was_never_connected_are_taken_back() {
         assert_eq!(resumed.tell(Input::Started).unwrap(), taken_back);
         assert_eq!(resumed.tell(Input::Started).unwrap(), "", "once");
         let other = scanned(header(10, 1, 0), &[], &[]);
-        let input = Input::Block { block: &other, behind: false };
+        let input = Input::Block { block: &other, behind: false, present: None };
         let mut overtaken = Story { tracker: cut_short.tracker.clone(), ..Story::new() };
         assert_eq!(overtaken.tell(input).unwrap(), format!("{taken_back} +10'"), "another block came");
         let mut finished = Story { tracker: cut_short.tracker, ..Story::new() };
-        finished.tell(Input::Block { block: &block, behind: false }).unwrap();
+        finished.tell(Input::Block { block: &block, behind: false, present: None }).unwrap();
         let mut whole = Story::mined_to(9);
-        whole.tell(Input::Block { block: &block, behind: false }).unwrap();
+        whole.tell(Input::Block { block: &block, behind: false, present: None }).unwrap();
         assert_eq!(finished.tracker, whole.tracker, "the same block again finishes it");
     }
+}
+
+#[test]
+fn what_is_final_is_told_once() {
+    let mut story = Story::mined_to(9);
+    story.block(header(10, 0, 0), &[pays('a', "x", &[1])], &[]);
+    story.block(header(11, 0, 0), &[pays('b', "y", &[2])], &[]);
+    assert_eq!(story.tell(Input::Finalized(block(10, 1))).unwrap(), "", "on another branch");
+    assert_eq!(story.tell(Input::Finalized(block(12, 0))).unwrap(), "", "over the tip");
+    assert_eq!(story.tell(Input::Finalized(block(9, 0))).unwrap(), "final(9)");
+    assert_eq!(story.tell(Input::Finalized(block(10, 0))).unwrap(), "final(10) final(a)");
+    assert_eq!(story.tell(Input::Finalized(block(10, 0))).unwrap(), "", "once");
+    story.tell(Input::Checkpoint).unwrap();
+    let found = scanned(header(9, 0, 0), &[pays('c', "z", &[3])], &[]);
+    assert_eq!(
+        story.tell(Input::Found(&found)).unwrap(),
+        "mined(c@9) confirmed(c 1) confirmed(c 2) confirmed(c 3) final(c)"
+    );
+    assert_eq!(story.tell(Input::Finalized(block(11, 0))).unwrap(), "final(11) final(b)");
+    assert_eq!(story.refolded(), story.tracker);
+}
+
+#[test]
+fn the_watch_begins_anew_where_a_person_says() {
+    let mut story = Story::with_window(100);
+    for height in 0..=150 {
+        story.block(header(height, 0, 0), &[], &[]);
+    }
+    story.block(header(151, 0, 0), &[pays('a', "x", &[1]), pays('b', "y", &[2])], &[]);
+    let base = story.tracker.base().unwrap().height.get();
+    assert_eq!(base, 51);
+    let fork = scanned(header(40, 1, 0), &[], &[]);
+    let present = HashSet::from([txid('b')]);
+    let words = story.tell(Input::Restart { block: &fork, present: Some(&present) }).unwrap();
+    assert!(words.starts_with("unmined(a@151 gone) unmined(b@151) -151 -150 "), "{words}");
+    assert!(words.ends_with(" -52 -51 +40'"), "{words}");
+    assert_eq!(story.tracker.tip(), Some(block(40, 1)));
+    assert_eq!(
+        story.block(header(41, 1, 1), &[pays('a', "x", &[1])], &[]),
+        "mined(a@41') confirmed(a 1) +41'"
+    );
+    assert_eq!(story.refolded(), story.tracker);
+    let far = scanned(header(43, 1, 1), &[], &[]);
+    let refused = story.tell(Input::Restart { block: &far, present: None });
+    assert_eq!(refused, Err(Refusal::NotLinked { block: block(43, 1) }), "it would leave a gap");
+}
+
+#[test]
+fn shards_are_handed_over_whole() {
+    let scripts = ["x", "y", "z", "u", "v", "w"];
+    let letters = ['a', 'b', 'c', 'd', 'e', 'f'];
+    let story_of = |shard: Shard, height: u64| {
+        let mut story = Story::mined_to(9);
+        for (number, (letter, to)) in letters.iter().zip(scripts).enumerate() {
+            let pays = [pays(*letter, to, &[u8::try_from(number).unwrap()])];
+            let own = if shard.has(&pays[0].script) { &pays[..] } else { &[] };
+            match number {
+                0 => drop(story.mempool(1, &['a'], own, &[])),
+                _ => drop(story.block(header(9 + number as u64, 0, 0), own, &[])),
+            }
+        }
+        for height in 15..=height {
+            story.block(header(height, 0, 0), &[], &[]);
+        }
+        story
+    };
+    let halves: Vec<Story> = Shard::all(2).map(|shard| story_of(shard, 20)).collect();
+    let old: Vec<&Tracker> = halves.iter().map(|story| &story.tracker).collect();
+    let handover = crate::Handover::from(&old, 3, 3).unwrap();
+    assert_eq!((handover.sharded.generation, handover.sharded.count), (3, 3));
+    assert_eq!(handover.sharded.at, Some(block(20, 0)));
+    let mut found = BTreeMap::new();
+    for (shard, start) in &handover.starts {
+        let mut tracker = Tracker::new(chain(), Settings::default());
+        start.iter().for_each(|fact| tracker.apply(fact));
+        assert_eq!(tracker.tip(), Some(block(20, 0)));
+        assert_eq!(tracker.base(), old[0].base());
+        for followed in tracker.deposits() {
+            assert!(shard.has(&followed.deposit.script));
+            assert!(found.insert(followed.deposit.key.clone(), followed.stage).is_none(), "in one only");
+        }
+    }
+    let whole = story_of(Shard::WHOLE, 20);
+    let expected: BTreeMap<_, _> =
+        whole.tracker.deposits().map(|one| (one.deposit.key.clone(), one.stage)).collect();
+    assert_eq!(found, expected);
+    let ahead = story_of(Shard::WHOLE, 21);
+    assert_eq!(crate::Handover::from(&[&halves[0].tracker, &ahead.tracker], 3, 1), None, "no common block");
+    let mut dangling = story_of(Shard::WHOLE, 20);
+    let next = scanned(header(21, 0, 0), &[pays('g', "x", &[9])], &[]);
+    let facts = dangling
+        .tracker
+        .decide(Input::Block { block: &next, behind: false, present: None }, dangling.now)
+        .unwrap();
+    dangling.tracker.apply(&facts[0]);
+    assert_eq!(crate::Handover::from(&[&dangling.tracker], 3, 1), None, "in the middle of a block");
 }
 
 #[test]
 fn what_is_outdated_is_refused() {
     let mut story = Story::mined_to(9);
     let missing = scanned(header(12, 0, 0), &[], &[]);
-    let refused = story.tell(Input::Block { block: &missing, behind: false });
+    let refused = story.tell(Input::Block { block: &missing, behind: false, present: None });
     assert_eq!(refused, Err(Refusal::NotLinked { block: block(12, 0) }));
     let mut early = scanned(header(10, 0, 0), &[], &[]);
     early.watched_through = Position::START;
-    let refused = story.tell(Input::Block { block: &early, behind: false });
+    let refused = story.tell(Input::Block { block: &early, behind: false, present: None });
     assert_eq!(refused, Err(Refusal::MatchedTooEarly { block: block(10, 0) }));
     let elsewhere = Snapshot {
         tip: hash(9, 1),

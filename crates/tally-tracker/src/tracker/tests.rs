@@ -95,7 +95,7 @@ fn blocks_behind_the_node_report_their_own_time() {
     let mut story = Story::new();
     let mut reported = |height: u64, behind: bool| {
         let block = scanned(header(height, 0, 0), &[], &[]);
-        story.tell(Input::Block { block: &block, behind }).unwrap();
+        story.tell(Input::Block { block: &block, behind, present: None }).unwrap();
         story.tracker.observed_at()
     };
     assert_eq!(reported(7, true), at(4200), "the header's time while the node has more");
@@ -161,7 +161,7 @@ fn facts_of_other_chains_change_nothing() {
     let before = story.tracker.clone();
     let mut other = Tracker::new("ltc".parse().unwrap(), Settings::default());
     let input = scanned(header(9, 0, 0), &[pays('a', "x", &[1])], &[]);
-    for fact in other.decide(Input::Block { block: &input, behind: false }, at(0)).unwrap() {
+    for fact in other.decide(Input::Block { block: &input, behind: false, present: None }, at(0)).unwrap() {
         story.tracker.apply(&fact);
         other.apply(&fact);
     }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tally_events::Fact;
+use tally_events::{Fact, Shard};
 use tally_testkit::{MemoryLog, chain_id, script};
 use tally_types::{Height, Position};
 
-use super::scene::{GATE, Scene, chain, quoted};
-use crate::WatcherHandle;
+use super::scene::{GATE, Scene, chain, quoted, subject};
 use crate::follower::Follower;
+use crate::health::ShardHandle;
 use crate::persist::Persister;
 use crate::shared::Shared;
 
@@ -57,6 +57,53 @@ async fn a_reorg_takes_a_payment_out_and_back_in_another_block() {
         "seen(a) mined(a@6) confirmed(a 1) +6 confirmed(a 2) +7 -7 unmined(a@6) -6 -5 +5' +6' \
          mined(a@7') confirmed(a 1) +7'"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reorg_says_which_payments_are_back_in_the_mempool() {
+    let mut scene = Scene::with_height(5);
+    scene.quote(1, 0);
+    scene.quote(2, 0);
+    scene.start();
+    scene.settled().await;
+    let dropped = scene.node().pay(&script(1), 1000);
+    let kept = scene.node().pay(&script(2), 1000);
+    scene.said("seen(b)").await;
+    scene.node().mine(1);
+    scene.said("+6").await;
+    scene.node().reorg_into_mempool(1, 2, &[dropped]);
+    scene.settled().await;
+    assert_eq!(
+        scene.trace_from("+6"),
+        "+6 unmined(a@6 gone) unmined(b@6) -6 +6' +7",
+        "one was looked for in vain, the other is there"
+    );
+    scene.node().mine_only(&[kept]);
+    scene.settled().await;
+    assert!(scene.trace().ends_with("mined(b@8) confirmed(b 1) +8"), "{}", scene.trace());
+    assert!(!scene.trace().contains("vanished"), "{}", scene.trace());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payment_that_is_on_both_branches_is_never_gone() {
+    for at in 0..4 {
+        let mut scene = Scene::with_height(5);
+        scene.quote(1, 0);
+        scene.start();
+        scene.settled().await;
+        let paid = scene.node().pay(&script(1), 1000);
+        scene.said("seen(a)").await;
+        scene.node().mine(2);
+        scene.said("+7").await;
+        scene.node().fork_at(5);
+        for block in 0..4 {
+            scene.node().mine_only(&[paid][..usize::from(block == at)]);
+        }
+        scene.settled().await;
+        let trace = scene.trace();
+        assert!(!trace.contains("gone") && trace.contains("unmined(a@6)"), "{at}: {trace}");
+        assert_eq!(scene.folded().deposit_count(), 1, "{at}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -259,14 +306,14 @@ async fn unwatched_addresses_are_passed_over() {
 #[tokio::test(start_paused = true)]
 async fn a_fresh_quote_is_watched_within_100_ms() {
     let log = Arc::new(MemoryLog::new());
-    let shared = Arc::new(Shared::new(chain(), 1));
+    let shared = Arc::new(Shared::new(chain(), 1, Shard::WHOLE, subject()));
     let (entries, _persister) = Persister::new(Arc::new(tally_testkit::MemoryStore::new()), chain());
     let follower = Follower {
         chain: chain(),
         log: log.clone(),
         shared: shared.clone(),
         entries,
-        handle: WatcherHandle::default(),
+        handle: ShardHandle::default(),
     };
     let stream = tally_ports::EventLog::read(log.as_ref(), Position::START).await.unwrap();
     let task = tokio::spawn(follower.run(stream));

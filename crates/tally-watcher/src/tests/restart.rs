@@ -81,7 +81,7 @@ async fn a_block_that_was_never_connected_is_taken_back() {
     scene.start();
     scene.settled().await;
     let trace = scene.trace_from("mined(a@5)");
-    assert_eq!(trace, "mined(a@5) unmined(a@5) mined(b@5) confirmed(b 1) +5");
+    assert_eq!(trace, "mined(a@5) unmined(a@5 gone) mined(b@5) confirmed(b 1) +5");
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,13 +17,14 @@ use tally_testkit::{
 };
 use tally_tracker::{Settings, Tracker};
 use tally_types::{
-    BaseUnits, BlockHash, BlockRef, ChainId, Fingerprint, Height, Position, Span, Timestamp, TxId, WalletId,
+    BaseUnits, BlockHash, BlockRef, ChainId, Fingerprint, Height, Position, Script, Span, Timestamp, TxId,
+    WalletId,
 };
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Watcher, WatcherConfig, WatcherError, WatcherHandle, WatcherPorts};
+use crate::{Part, Watcher, WatcherConfig, WatcherError, WatcherHandle, WatcherPorts};
 
 pub(super) fn chain() -> ChainId {
     chain_id("btc")
@@ -46,7 +47,13 @@ pub(super) struct Nodes {
     pub(super) gate: Semaphore,
     pub(super) wrong_network: AtomicBool,
     pub(super) scans: AtomicUsize,
+    pub(super) finalized: Mutex<Option<Height>>,
+    /// What was recalled.
+    pub(super) recalled: Mutex<Vec<Recalled>>,
 }
+
+/// A tip, and what was paid to scripts up to it.
+pub(super) type Recalled = (BlockRef, Vec<(Script, BaseUnits)>);
 
 impl Nodes {
     fn node(&self) -> &FakeChain {
@@ -99,6 +106,14 @@ impl BlockSource for Nodes {
 
     async fn wait(&self, tip: &BlockHash, at_most: Span) {
         self.node().wait(tip, at_most).await;
+    }
+
+    async fn finalized(&self) -> Result<Option<Height>, PortError> {
+        Ok(*self.finalized.lock().unwrap())
+    }
+
+    fn recall(&self, through: BlockRef, paid: &[(Script, BaseUnits)]) {
+        self.recalled.lock().unwrap().push((through, paid.to_vec()));
     }
 
     fn endpoint(&self) -> u64 {
@@ -162,6 +177,21 @@ impl Running {
         self.cut.reads.lock().unwrap().clone()
     }
 
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+
+    /// As SIGKILL: its leases run out by themselves.
+    pub(super) async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.cut.load(Ordering::SeqCst)
+    }
+
     /// Waits until it ends by itself.
     pub(super) async fn ended(self) -> Result<(), WatcherError> {
         self.task.await.unwrap()
@@ -190,6 +220,8 @@ impl Scene {
             gate: Semaphore::new(GATE as usize),
             wrong_network: AtomicBool::new(false),
             scans: AtomicUsize::new(0),
+            finalized: Mutex::default(),
+            recalled: Mutex::default(),
         };
         let mut config = WatcherConfig::new(chain(), 7);
         config.start = Some(Height::new(0));
@@ -210,6 +242,27 @@ impl Scene {
     }
 
     pub(super) fn spawn(&self, cut_at: i64, after: bool) -> Running {
+        self.spawn_with(self.config.clone(), self.store.clone(), cut_at, after)
+    }
+
+    /// Another process, of a shard or of all (`""`), with a store of its own.
+    pub(super) fn spawn_part(&self, shard: &str) -> Running {
+        self.spawn_part_cut_at(shard, 0, false)
+    }
+
+    pub(super) fn spawn_part_cut_at(&self, shard: &str, cut_at: i64, after: bool) -> Running {
+        let part = shard.parse().map_or(Part::All, Part::One);
+        let config = WatcherConfig { part, ..self.config.clone() };
+        self.spawn_with(config, Arc::new(MemoryStore::new()), cut_at, after)
+    }
+
+    fn spawn_with(
+        &self,
+        config: WatcherConfig,
+        store: Arc<MemoryStore>,
+        cut_at: i64,
+        after: bool,
+    ) -> Running {
         let cut = Arc::new(CutLog {
             log: self.log.clone(),
             left: AtomicI64::new(cut_at),
@@ -221,10 +274,10 @@ impl Scene {
             source: self.nodes.clone(),
             log: cut.clone(),
             lease: self.lease.clone(),
-            store: self.store.clone(),
+            store,
             clock: self.clock.clone(),
         };
-        let watcher = Watcher::new(self.config.clone(), ports);
+        let watcher = Watcher::new(config, ports);
         let (handle, stop) = (watcher.handle(), CancellationToken::new());
         let task = tokio::spawn(watcher.run(stop.clone()));
         Running { handle, stop, task, cut }
@@ -249,7 +302,7 @@ impl Scene {
         let running = self.running.take().unwrap();
         running.task.abort();
         assert!(running.task.await.unwrap_err().is_cancelled());
-        self.lease.revoke("watch.btc.0");
+        self.lease.revoke("watch.btc.0-0");
     }
 
     pub(super) fn handle(&self) -> &WatcherHandle {
@@ -375,13 +428,18 @@ impl Names {
                 format!("mined({}@{})", self.deposit(&fact.deposit.key.txid), self.block(&fact.block))
             }
             Fact::DepositUnmined(fact) => {
-                format!("unmined({}@{})", self.deposit(&fact.deposit.txid), self.block(&fact.block))
+                let back = if fact.in_mempool { "" } else { " gone" };
+                format!("unmined({}@{}{back})", self.deposit(&fact.deposit.txid), self.block(&fact.block))
             }
             Fact::DepositReplaced(fact) => format!("replaced({})", self.deposit(&fact.deposit.txid)),
             Fact::DepositVanished(fact) => format!("vanished({})", self.deposit(&fact.deposit.txid)),
+            Fact::DepositConfirmed(fact) if fact.finalized => {
+                format!("final({})", self.deposit(&fact.deposit.txid))
+            }
             Fact::DepositConfirmed(fact) => {
                 format!("confirmed({} {})", self.deposit(&fact.deposit.txid), fact.depth)
             }
+            Fact::ChainFinalized(fact) => format!("final({})", self.block(&fact.block)),
             Fact::ChainObserved(_) => return None,
             Fact::ChainCheckpointed(fact) => format!("checkpoint({}/{})", fact.part + 1, fact.parts),
             other => other.kind().to_owned(),
@@ -408,7 +466,7 @@ pub(super) fn quoted(order: u64, number: u64, birth: u64) -> Event {
         key: fingerprint(),
         index: 0,
         birth_height: Height::new(birth),
-        counts: Counts { confirmed: 1, complete: 6, thresholds: Vec::new() },
+        counts: Counts { confirmed: 1, complete: 6, thresholds: Vec::new(), finalized: false },
         policy: Policy {
             quote: Span::from_secs(1200),
             new_order: Span::from_secs(86_400),

@@ -6,7 +6,7 @@ use tally_address::AddressParams;
 use tally_chains::{ChainSettings, CurrencyFacts, EndpointSettings, TokenSettings};
 use tally_gateway::{ChainInfo, CoinInfo};
 use tally_ports::BlockSource;
-use tally_types::Height;
+use tally_types::{Currency, Height};
 
 use crate::config::{ChainConfig, ConfigError, RpcConfig};
 
@@ -15,6 +15,8 @@ pub(crate) struct Chain {
     pub(crate) info: ChainInfo,
     pub(crate) source: Arc<dyn BlockSource>,
     pub(crate) start: Option<Height>,
+    /// Its own currency, where the node's adapter may want sums of what was paid in it.
+    pub(crate) native: Option<Currency>,
 }
 
 impl Chain {
@@ -44,7 +46,9 @@ impl Chain {
             coins: facts.currencies().map(coin).collect(),
             counts: config.counts(facts.native.decimals)?,
         };
-        Ok(Self { info, source, start: config.start_height.map(Height::new) })
+        // Chains of accounts are told by their chain id.
+        let native = config.chain_id.map(|_| facts.native.currency.clone());
+        Ok(Self { info, source, start: config.start_height.map(Height::new), native })
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use tally_events::Epoch;
 use tally_log::LogName;
+use tally_log::copy::Restorable;
 use tally_log::embedded::Embedded;
 use tally_log::nats::{Nats, NatsSettings};
 use tally_ports::{Clock, EventLog, Lease, PortError, Publisher};
@@ -22,10 +24,19 @@ pub(crate) struct Logs {
     pub(crate) main: Arc<dyn EventLog>,
     /// The rates as they were published.
     pub(crate) rates: Arc<dyn EventLog>,
+    /// The same log, to be filled from a copy.
+    pub(crate) restorable: Arc<dyn Restorable>,
     /// Leases.
     pub(crate) lease: Arc<dyn Lease>,
     /// Where the public subjects go.
     pub(crate) publisher: Option<Arc<dyn Publisher>>,
+    ground: Ground,
+}
+
+/// What the logs stand on.
+enum Ground {
+    Embedded(Embedded),
+    Nats(Nats),
 }
 
 impl Logs {
@@ -46,23 +57,37 @@ impl Logs {
         };
         let dir = config.data_dir.join("log");
         let embedded = tokio::task::spawn_blocking(move || Embedded::open(&dir, LOG_CACHE)).await??;
+        let main = Arc::new(embedded.log(LogName::Main));
         Ok(Self {
-            main: Arc::new(embedded.log(LogName::Main)),
+            restorable: main.clone(),
+            main,
             rates: Arc::new(embedded.log(LogName::Rates)),
             lease: Arc::new(embedded.lease(clock)),
             publisher,
+            ground: Ground::Embedded(embedded),
         })
     }
 
     async fn nats(config: &LogConfig) -> anyhow::Result<Self> {
         let nats = connect("log.url", log_settings(config)?).await?;
         let fault = |error| refused("log.url", error);
+        let main = Arc::new(nats.log(LogName::Main).await.map_err(fault)?);
         Ok(Self {
-            main: Arc::new(nats.log(LogName::Main).await.map_err(fault)?),
+            restorable: main.clone(),
+            main,
             rates: Arc::new(nats.log(LogName::Rates).await.map_err(fault)?),
             lease: Arc::new(nats.lease().await.map_err(fault)?),
             publisher: Some(Arc::new(nats.publisher().await.map_err(fault)?)),
+            ground: Ground::Nats(nats),
         })
+    }
+
+    /// Lifts the leases' epochs above those of facts that were restored.
+    pub(crate) async fn raise_epochs(&self, floor: Epoch) -> Result<(), PortError> {
+        match &self.ground {
+            Ground::Embedded(embedded) => embedded.raise_epochs(floor).await,
+            Ground::Nats(nats) => nats.raise_epochs(floor).await,
+        }
     }
 }
 

@@ -3,33 +3,41 @@
 use std::sync::Arc;
 
 use tally_courier::{CourierOptions, HttpCourier};
-use tally_events::Price;
+use tally_events::{Price, Shard};
 use tally_gateway::{App, Gateway};
 use tally_notifier::{Announcer, AnnouncerPorts, Deliverer, DelivererOptions, DelivererPorts, RateAnnouncer};
 use tally_order::{Order, QuoteState};
 use tally_ports::{Clock, ReadModel};
 use tally_pricing::RateTable;
 use tally_projector::{Duties, DutyOptions, Model, Options, Projector, Reprice};
-use tally_rates::{PollNow, RateService, RateSettings};
+use tally_rates::{PollNow, RateService};
 use tally_store::SledStore;
-use tally_types::{BaseUnits, ChainId};
-use tally_watcher::{Watcher, WatcherConfig, WatcherHandle, WatcherPorts};
+use tally_types::{BaseUnits, ChainId, Span};
+use tally_watcher::{Part, Watcher, WatcherConfig, WatcherHandle, WatcherPorts};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Chain, Parts};
+use crate::rescan::{self, Rescans};
+use crate::telemetry::{Health, beside_faces};
+use crate::upkeep::{self, ModelFolder, Rebuilder, Upkeep, keep_copy};
 
 /// What sled may cache of a read model, and of a watch set.
 const MODEL_CACHE: u64 = 128 * 1024 * 1024;
 const WATCH_CACHE: u64 = 64 * 1024 * 1024;
+
+/// How often simulated nodes are looked at: a payment shows at once.
+const SANDBOX_POLL: Span = Span::from_millis(200);
 
 /// What this process is to do.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Roles {
     /// The chains it watches.
     pub(crate) watch: Vec<ChainId>,
+    /// Which part of their addresses; all of them where none is named.
+    pub(crate) shard: Option<Shard>,
     /// Whether it has the projector's duties.
     pub(crate) project: bool,
     /// Whether it polls venues.
@@ -82,6 +90,8 @@ pub(crate) struct Services {
     pub(crate) rates: Option<watch::Receiver<Arc<RateTable>>>,
     /// The faces, where this process has them.
     pub(crate) app: Option<App>,
+    /// What folds the read model anew, where this process has one.
+    rebuilder: Option<Rebuilder>,
 }
 
 impl Services {
@@ -90,6 +100,7 @@ impl Services {
         parts: &Parts,
         roles: &Roles,
         listeners: Option<Listeners>,
+        health: Health,
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
         let mut services = Self {
@@ -100,9 +111,10 @@ impl Services {
             model: None,
             rates: None,
             app: None,
+            rebuilder: None,
         };
         if roles.needs_rates() {
-            services.rates = Some(tally_rates::follow(parts.logs.rates.clone(), parts.rate_rules.clone()));
+            services.rates = Some(tally_rates::follow(parts.logs.rates.clone(), parts.rates.rules.clone()));
         }
         if roles.rate {
             services.start_rates(parts);
@@ -111,16 +123,18 @@ impl Services {
             services.start_projector(parts, roles).await?;
         }
         for chain in &roles.watch {
-            services.start_watcher(parts, parts.chain(chain)?)?;
+            services.start_watcher(parts, parts.chain(chain)?, roles.shard)?;
         }
+        health.attach(services.watchers.clone(), parts.clock.clone());
         if roles.project {
             services.start_duties(parts)?;
+            services.start_copy(parts);
         }
         if roles.notify {
             services.start_notifier(parts)?;
         }
         if let Some(listeners) = listeners {
-            services.start_faces(parts, listeners)?;
+            services.start_faces(parts, listeners, health)?;
         }
         Ok(services)
     }
@@ -148,13 +162,12 @@ impl Services {
     }
 
     fn start_rates(&mut self, parts: &Parts) {
-        let settings = RateSettings { poll: parts.rate_poll, rules: parts.rate_rules.clone() };
         let (service, poll) = RateService::new(
             parts.feeds.clone(),
             parts.logs.rates.clone(),
             parts.lease(),
             parts.clock.clone(),
-            settings,
+            parts.rates.clone(),
         );
         self.poll = Some(poll);
         let stop = self.stop.clone();
@@ -165,10 +178,11 @@ impl Services {
     }
 
     async fn start_projector(&mut self, parts: &Parts, roles: &Roles) -> anyhow::Result<()> {
-        let dir = parts.data_dir.join(roles.model_dir());
-        let store = open_model_store(dir).await?;
-        let projector = Projector::open(parts.log(), store, Options::default()).await?;
+        let folder = ModelFolder::new(parts.data_dir.join(roles.model_dir()));
+        let store = open_model_store(&folder).await?;
+        let projector = Arc::new(Projector::open(parts.log(), store, Options::default()).await?);
         let model = projector.model();
+        self.rebuilder = Some(Rebuilder::new(projector.clone(), folder));
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
@@ -183,12 +197,18 @@ impl Services {
         Ok(())
     }
 
-    fn start_watcher(&mut self, parts: &Parts, chain: &Chain) -> anyhow::Result<()> {
+    fn start_watcher(&mut self, parts: &Parts, chain: &Chain, shard: Option<Shard>) -> anyhow::Result<()> {
         let mut seed = [0; 8];
         parts.entropy.fill(&mut seed);
         let mut config = WatcherConfig::new(chain.info.id.clone(), u64::from_le_bytes(seed));
         config.start = chain.start;
-        let dir = parts.data_dir.join(format!("watch-{}", chain.info.id));
+        config.part = shard.map_or(Part::All, Part::One);
+        config.native = chain.native.clone();
+        if parts.sandbox {
+            config.poll = SANDBOX_POLL;
+        }
+        let part = shard.map(|shard| format!("-{}-of-{}", shard.index().saturating_add(1), shard.count()));
+        let dir = parts.data_dir.join(format!("watch-{}{}", chain.info.id, part.unwrap_or_default()));
         let ports = WatcherPorts {
             source: chain.source.clone(),
             log: parts.log(),
@@ -223,6 +243,14 @@ impl Services {
             Some(reprice),
             DutyOptions::default(),
         );
+        if !self.watchers.is_empty() {
+            let watchers = self.watchers.clone();
+            duties = duties.asking(Arc::new(move |chain| {
+                for watcher in watchers.iter().filter(|watcher| watcher.chain() == chain) {
+                    watcher.report_soon();
+                }
+            }));
+        }
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
@@ -231,6 +259,16 @@ impl Services {
             }
         });
         Ok(())
+    }
+
+    /// Keeps the daily copy, unless it is turned off.
+    fn start_copy(&mut self, parts: &Parts) {
+        let Some(dir) = parts.copy_dir.clone() else { return };
+        let (log, clock, stop) = (parts.log(), parts.clock.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            keep_copy(log, clock, dir, stop).await?;
+            Ok("copy")
+        });
     }
 
     fn start_notifier(&mut self, parts: &Parts) -> anyhow::Result<()> {
@@ -269,19 +307,37 @@ impl Services {
         Ok(())
     }
 
-    fn start_faces(&mut self, parts: &Parts, listeners: Listeners) -> anyhow::Result<()> {
+    fn start_faces(&mut self, parts: &Parts, listeners: Listeners, health: Health) -> anyhow::Result<()> {
         let (Some(model), Some(rates)) = (self.model.clone(), self.rates.clone()) else {
             anyhow::bail!("the api needs a read model and rates");
         };
         let app = faces(parts, model, rates);
         self.app = Some(app.clone());
-        let public = tally_gateway::public(app.clone()).merge(listeners.beside);
-        let admin = tally_gateway::admin(app);
+        let public = tally_gateway::public_until(app.clone(), self.stop.clone()).merge(listeners.beside);
+        let public = public.layer(axum::middleware::from_fn_with_state(health, beside_faces));
+        let upkeep = Upkeep {
+            log: parts.log(),
+            model: app.model.clone(),
+            rebuilder: self.rebuilder.take(),
+            token: parts.admin_token.clone(),
+        };
+        let rescans = Rescans {
+            log: parts.log(),
+            model: app.model.clone(),
+            clock: parts.clock.clone(),
+            chains: parts.chains.iter().map(|chain| chain.info.id.clone()).collect(),
+            token: parts.admin_token.clone(),
+        };
+        let admin = tally_gateway::admin(app)
+            .merge(upkeep::routes(Arc::new(upkeep)))
+            .merge(rescan::routes(Arc::new(rescans)));
         for (listener, routes, name) in
             [(listeners.public, public, "public api"), (listeners.admin, admin, "admin api")]
         {
             let stop = self.stop.clone();
             self.tasks.spawn(async move {
+                // Each request knows where it comes from.
+                let routes = routes.into_make_service_with_connect_info::<std::net::SocketAddr>();
                 axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await?;
                 Ok(name)
             });
@@ -307,10 +363,16 @@ pub(super) fn faces(parts: &Parts, model: Arc<Model>, rates: watch::Receiver<Arc
     })
 }
 
-/// Opens a read model's store; a damaged one is set aside, since the log holds all that was in it.
-pub(super) async fn open_model_store(dir: std::path::PathBuf) -> anyhow::Result<Arc<SledStore>> {
-    let store = tokio::task::spawn_blocking(move || SledStore::open(&dir, MODEL_CACHE)).await??;
-    Ok(Arc::new(store))
+/// Opens a read model's store, and removes what rebuilds have left beside it.
+pub(super) async fn open_model_store(folder: &ModelFolder) -> anyhow::Result<Arc<SledStore>> {
+    let folder = folder.clone();
+    let store = tokio::task::spawn_blocking(move || {
+        let store = SledStore::open(&folder.current(), MODEL_CACHE)?;
+        // Only after the one in use could be opened: nobody else has it.
+        folder.remove_others()?;
+        anyhow::Ok(store)
+    });
+    Ok(Arc::new(store.await??))
 }
 
 fn first_end(

@@ -24,3 +24,7 @@ pub(crate) fn parse(text: &str) -> Result<Span, String> {
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
     parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
+
+pub(super) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::Error> {
+    deserialize(deserializer).map(Some)
+}

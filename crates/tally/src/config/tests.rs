@@ -32,6 +32,18 @@ fn a_fault_is_one_line_that_names_the_key() {
         ("secret in the clear", "env:TALLY_MASTER_KEY", "0123456789abcdef", "secrets.master"),
         ("chain id", "id = \"ltc\"", "id = \"LTC!\"", "chain"),
         ("span", "[[chain]]", "[rates]\npoll = \"soon\"\n[[chain]]", "rates.poll"),
+        (
+            "venue twice",
+            "[[chain]]",
+            "[[rates.feed]]\nvenue = \"kraken\"\n[[rates.feed]]\nvenue = \"kraken\"\n[[chain]]",
+            "\"kraken\" stands twice",
+        ),
+        (
+            "venue asked too often",
+            "[[chain]]",
+            "[[rates.feed]]\nvenue = \"kraken\"\ninterval = \"5s\"\n[[chain]]",
+            "rates.feed.interval",
+        ),
         ("log without url", "[secrets]", "[log]\nkind = \"nats\"\n[secrets]", "log.url"),
         ("counts", "network =", "confirmed = 7\ncomplete = 6\nnetwork =", "confirmed, complete"),
     ] {
@@ -47,4 +59,23 @@ fn spans_are_whole_numbers_with_a_unit() {
     for bad in ["", "20", "m", "-1s", "1.5h", "0s", "99999999999999999d"] {
         assert!(span::parse(bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn venues_are_those_listed_or_the_usual_ones() {
+    let venues = |feeds: &str| {
+        let config = Config::parse(&format!("{GOOD}\n{feeds}")).unwrap();
+        let venues = config.rates.venues(["kraken", "okx", "ecb"].into_iter());
+        let show = |(venue, feed): (&str, Option<&FeedConfig>)| {
+            let interval = feed.and_then(|feed| feed.interval);
+            interval.map_or(venue.to_owned(), |interval| format!("{venue} {}", interval.secs()))
+        };
+        venues.into_iter().map(show).collect::<Vec<_>>().join(", ")
+    };
+    let kraken = "[[rates.feed]]\nvenue = \"kraken\"\n";
+    assert_eq!(venues(""), "kraken, okx, ecb");
+    assert_eq!(venues(&format!("{kraken}enabled = false")), "okx, ecb");
+    assert_eq!(venues(&format!("{kraken}interval = \"30s\"")), "kraken 30");
+    let gemini = "[[rates.feed]]\nvenue = \"gemini\"\nurl = \"http://127.0.0.1:9\"\n";
+    assert_eq!(venues(&format!("{gemini}{kraken}enabled = false")), "gemini");
 }

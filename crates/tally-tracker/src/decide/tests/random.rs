@@ -195,7 +195,7 @@ impl Watch {
     fn sync(&mut self, node: &Node, seed: u64) {
         for block in self.next_blocks(node) {
             let scanned = self.scan(&block, &self.learned);
-            self.story.tell(Input::Block { block: &scanned, behind: false }).unwrap();
+            self.story.tell(Input::Block { block: &scanned, behind: false, present: None }).unwrap();
             self.check_mined(node, seed);
         }
         let present: HashSet<TxId> = node.mempool.iter().map(|tx| tx.key.txid).collect();

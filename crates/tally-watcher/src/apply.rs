@@ -1,0 +1,122 @@
+//! What a rescan found becomes the shard's own: only its writer can say that a block is on its branch.
+//!
+//! Not here: matching (`rescan`).
+
+use futures::StreamExt;
+use tally_events::{Fact, FoundBlock, RescanApplied};
+use tally_ports::PortError;
+use tally_tracker::{Credit, Header, Input, RescanPart, Scanned};
+use tally_types::{BlockRef, Position};
+
+use crate::convert;
+use crate::persist::known_block;
+use crate::rescan::append_to_rescans;
+use crate::trouble::Trouble;
+use crate::worker::Worker;
+
+impl Worker {
+    /// Takes one reported part over, if there is one. True if there may be more.
+    pub(crate) async fn apply_rescan(&mut self) -> Result<bool, Trouble> {
+        let Some(tip) = self.tracker.tip() else { return Ok(false) };
+        let shard = self.shared.shard;
+        let next = self
+            .shared
+            .with_rescans(|rescans, _| rescans.to_apply(shard).find(|(part, _)| part.to <= tip.height));
+        let Some((part, reports)) = next else { return Ok(false) };
+        for report in reports {
+            for found in self.reported(report).await? {
+                self.take_over(found).await?;
+            }
+        }
+        self.close(&part).await?;
+        Ok(true)
+    }
+
+    /// What a report found for this shard.
+    async fn reported(&self, position: Position) -> Result<Vec<FoundBlock>, Trouble> {
+        let before = Position::new(position.get().saturating_sub(1));
+        let mut stream = self.ports.log.read(before).await.map_err(Trouble::Log)?;
+        let gone =
+            || Trouble::Log(PortError::transient(format!("no fact at position {position} of the log")));
+        let recorded = stream.next().await.ok_or_else(gone)?.map_err(Trouble::Log)?;
+        let Fact::RescanReported(fact) = recorded.event.fact else { return Err(gone()) };
+        let own = |mut found: FoundBlock| {
+            found.deposits.retain(|deposit| self.shared.shard.has(&deposit.script));
+            (!found.deposits.is_empty()).then_some(found)
+        };
+        Ok(fact.found.into_iter().filter_map(own).collect())
+    }
+
+    /// Makes the payments of one block its own, but for those it has. A block that is not on the branch was read
+    /// from a node on another one: then the branch's own block of that height is matched.
+    async fn take_over(&mut self, found: FoundBlock) -> Result<(), Trouble> {
+        let mut block = if self.is_own_block(found.block).await? {
+            scanned(found)
+        } else {
+            let header = self.header_on_branch(found.block.height).await?;
+            let matched = self.shared.position();
+            let height = header.block.height;
+            let block = self.ports.source.scan(&header, &self.shared.watch).await;
+            convert::scanned(block.map_err(|error| Trouble::Block { height, error })?, matched)
+        };
+        let (store, at) = (self.ports.store.clone(), block.header.block.hash);
+        let credits = std::mem::take(&mut block.credits);
+        let unknown = tokio::task::spawn_blocking(move || {
+            let is_known = |credit: &Credit| Ok(known_block(&*store, &credit.key)? == Some(at));
+            credits
+                .into_iter()
+                .filter_map(|credit| match is_known(&credit) {
+                    Ok(known) => (!known).then_some(Ok(credit)),
+                    Err(error) => Some(Err(error)),
+                })
+                .collect::<Result<Vec<Credit>, PortError>>()
+        });
+        let unknown = unknown.await.map_err(|error| {
+            Trouble::Log(PortError::transient("a read of the store was cut short").because(error))
+        })?;
+        block.credits = unknown.map_err(Trouble::Log)?;
+        self.say(Input::Found(&block), self.ports.clock.now()).await
+    }
+
+    async fn is_own_block(&self, block: BlockRef) -> Result<bool, Trouble> {
+        match self.tracker.block_at(block.height) {
+            Some(own) => Ok(own == block),
+            None => {
+                let there = self.ports.source.at(block.height).await.map_err(Trouble::Source)?;
+                Ok(there.is_some_and(|there| there.block == block))
+            }
+        }
+    }
+
+    async fn close(&self, part: &RescanPart) -> Result<(), Trouble> {
+        let (chain, shard) = (self.config.chain.clone(), self.shared.shard);
+        let (rescan, number) = (part.rescan, part.part);
+        append_to_rescans(&self.ports, &self.shared, self.epoch, |rescans| {
+            let open = rescans.to_apply(shard).any(|(other, _)| other == *part);
+            open.then(|| {
+                let since = rescans.since_after_applying(part, shard);
+                RescanApplied { chain: chain.clone(), rescan, part: number, since }.into()
+            })
+        })
+        .await
+        .map_err(Trouble::Log)?;
+        Ok(())
+    }
+}
+
+fn scanned(found: FoundBlock) -> Scanned {
+    let credit = |deposit: tally_events::Deposit| Credit {
+        key: deposit.key,
+        currency: deposit.currency,
+        amount: deposit.amount,
+        script: deposit.script,
+        inputs: deposit.inputs,
+    };
+    Scanned {
+        header: Header { block: found.block, prev: found.prev, time: found.time },
+        credits: found.deposits.into_iter().map(credit).collect(),
+        spends: Vec::new(),
+        method: None,
+        watched_through: Position::START,
+    }
+}
