@@ -1,1 +1,9 @@
-//! Benches of the whole workspace live in `benches/`; the library is empty.
+//! What the benches share: orders as facts, and a line of JSON at the end.
+
+#![allow(clippy::expect_used, clippy::float_arithmetic, reason = "for benches")]
+
+mod facts;
+mod measure;
+
+pub use facts::{MERCHANT, Mix};
+pub use measure::{Usage, dir_bytes, environment, finish};

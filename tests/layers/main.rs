@@ -1,5 +1,7 @@
 //! Keeps the layers: a normal dependency points to a strictly lower layer, and siblings are strangers.
 
+#![allow(clippy::expect_used, reason = "tests")]
+
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Every crate of the workspace with its layer. A crate that is not listed fails the test.

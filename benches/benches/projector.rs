@@ -1,0 +1,147 @@
+//! How fast a read model is folded from the log on one core, and what it takes; beside it, how fast the same
+//! facts are read bare from the same log.
+//!
+//! `TALLY_BENCH_ORDERS` orders of eight facts each (125,000 unless set). The measured parts run in processes of
+//! their own, kept to one core by `taskset` where there is one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::float_arithmetic,
+    reason = "a bench"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a bench measures time and is told what to do by its environment"
+)]
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tally_benches::{Mix, Usage, dir_bytes, environment, finish};
+use tally_log::LogName;
+use tally_log::embedded::Embedded;
+use tally_ports::{EventLog, ReadModel};
+use tally_projector::{Options, Projector};
+use tally_store::SledStore;
+use tally_types::Position;
+
+/// The allocator of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const CACHE: u64 = 128 * 1024 * 1024;
+const PART: &str = "TALLY_BENCH_PART";
+const DIR: &str = "TALLY_BENCH_DIR";
+
+fn main() {
+    let part = std::env::var(PART).unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    match part.as_str() {
+        "" => runtime.block_on(all()),
+        "fill" => {
+            let dir = std::env::var(DIR).expect("a folder");
+            let orders = environment("TALLY_BENCH_ORDERS", 125_000);
+            println!("{}", runtime.block_on(fill(Path::new(&dir), orders)));
+        }
+        part => {
+            let dir = std::env::var(DIR).expect("a folder");
+            let result = runtime.block_on(measured(part, Path::new(&dir)));
+            println!("{result}");
+        }
+    }
+}
+
+async fn all() {
+    let orders = environment("TALLY_BENCH_ORDERS", 125_000);
+    let dir = tempfile::tempdir().unwrap();
+    let facts = fill(dir.path(), orders).await;
+    let log_bytes = dir_bytes(&dir.path().join("log"));
+    println!("{facts} facts of {orders} orders, {log_bytes} bytes of log");
+    let read = part("read", dir.path());
+    println!("read: {read}");
+    let replay = part("replay", dir.path());
+    println!("replay: {replay}");
+    let read_per_second = facts as f64 / read["seconds"].as_f64().unwrap();
+    let per_second = facts as f64 / replay["seconds"].as_f64().unwrap();
+    let model_bytes = dir_bytes(&dir.path().join("model"));
+    finish(
+        "projector",
+        &[
+            ("events_per_second", per_second.into()),
+            ("ratio_log_read", (per_second / read_per_second).into()),
+            ("events_per_cpu_second", (facts as f64 / replay["cpu"].as_f64().unwrap()).into()),
+            ("log_read_per_second", read_per_second.into()),
+            ("facts", facts.into()),
+            ("orders", orders.into()),
+            ("model_bytes_per_order", (model_bytes as f64 / orders as f64).into()),
+            ("model_peak_mb", replay["peak_mb"].clone()),
+            ("serving_mb", replay["serving_mb"].clone()),
+            ("log_bytes_per_fact", (log_bytes as f64 / facts as f64).into()),
+        ],
+    );
+}
+
+/// Runs a part in a process of its own, on one core.
+fn part(name: &str, dir: &Path) -> Value {
+    let program = std::env::current_exe().unwrap();
+    let run = |mut command: Command| command.env(PART, name).env(DIR, dir).output();
+    let mut pinned = Command::new("taskset");
+    pinned.args(["-c", "1"]).arg(&program);
+    let output = match run(pinned) {
+        Ok(output) if output.status.success() => output,
+        _ => run(Command::new(&program)).unwrap(),
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    serde_json::from_str(text.lines().last().unwrap()).unwrap()
+}
+
+async fn fill(dir: &Path, orders: u64) -> u64 {
+    let log = Embedded::open(&dir.join("log"), CACHE).unwrap().log(LogName::Main);
+    let mut mix = Mix::new(orders);
+    while let Some((expectations, batch)) = mix.next_append() {
+        log.append(expectations, batch).await.unwrap();
+    }
+    log.head().await.unwrap().get()
+}
+
+async fn measured(part: &str, dir: &Path) -> Value {
+    let log = Embedded::open(&dir.join("log"), CACHE).unwrap().log(LogName::Main);
+    let head = log.head().await.unwrap().get();
+    let before = Usage::now();
+    let begin = Instant::now();
+    match part {
+        "read" => {
+            let mut facts = log.read(Position::START).await.unwrap();
+            for _ in 0..head {
+                facts.next().await.unwrap().unwrap();
+            }
+            json!({ "seconds": begin.elapsed().as_secs_f64(), "cpu": Usage::now().cpu_secs - before.cpu_secs })
+        }
+        "replay" => {
+            let store = Arc::new(SledStore::open(&dir.join("model"), CACHE).unwrap());
+            let options = Options::alone();
+            let projector = Projector::open(Arc::new(log), store, options).await.unwrap();
+            assert_eq!(projector.catch_up().await.unwrap().get(), head);
+            let seconds = begin.elapsed().as_secs_f64();
+            let usage = Usage::now();
+            let orders = projector.model().orders(&tally_ports::OrderFilter::default(), 3).await.unwrap();
+            assert!(orders.iter().all(|order| order.status().as_str() == "complete"), "{:?}", orders[0]);
+            let backlog = projector.model().backlog().await.unwrap();
+            json!({
+                "seconds": seconds,
+                "cpu": usage.cpu_secs - before.cpu_secs,
+                "peak_mb": usage.peak_mb,
+                "serving_mb": usage.resident_mb,
+                "backlog": backlog,
+            })
+        }
+        other => panic!("no part {other}"),
+    }
+}

@@ -1,0 +1,83 @@
+//! Secrets are planted and used, then looked for in everything that the product leaves behind.
+
+use std::path::{Path, PathBuf};
+
+use crate::shop::{Book, Shop, sink};
+use crate::stand::{Dev, done, write_config};
+
+/// Every file below a folder.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+/// The files below `dir` that hold `text`, in any case, also as hexadecimal digits of its bytes.
+fn holding(dir: &Path, text: &str) -> Vec<PathBuf> {
+    let bytes = text.to_ascii_lowercase().into_bytes();
+    let decoded = (0..text.len() / 2).map(|at| u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok());
+    let decoded: Option<Vec<u8>> = decoded.collect();
+    let holds = |path: &PathBuf| {
+        let mut content = std::fs::read(path).unwrap();
+        let raw = decoded.as_ref().filter(|raw| raw.len() >= 8).is_some_and(|raw| contains(&content, raw));
+        content.make_ascii_lowercase();
+        raw || contains(&content, &bytes)
+    };
+    files(dir).into_iter().filter(holds).collect()
+}
+
+fn contains(content: &[u8], part: &[u8]) -> bool {
+    content.windows(part.len()).any(|window| window == part)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_and_no_mail_address_is_left_anywhere() {
+    let _alone = crate::stand::alone().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (data, config) = (dir.path().join("data"), dir.path().join("tally.toml"));
+    let dev = Dev::start(&data);
+    let (notify_url, _) = sink().await;
+    let shop = Shop::new(&dev.said, &notify_url);
+    let book = Book::default();
+    for (number, coin) in ["BTC", "LTC", "BCH", "ETH"].into_iter().enumerate() {
+        shop.order(&book, &format!("planted-{number}"), coin, true).await.expect("an order");
+        assert!(shop.mine(&coin.to_lowercase(), 2).await);
+    }
+    let read = |name: &str| std::fs::read_to_string(data.join(name)).unwrap().trim().to_owned();
+    write_config(&config, &data, &data, &dev.text("admin"));
+    let made = done(&config, &["key", "create", "--merchant", "10001", "--json"]);
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    done(&config, &["rebuild"]);
+    let backup = dir.path().join("backup");
+    done(&config, &["backup", "--to", backup.to_str().unwrap()]);
+    let secrets = [
+        ("the master key", read("master.key")),
+        ("the admin token", read("admin.token")),
+        ("the DeePay key", dev.text("api_key")),
+        ("the Payscrypt key", dev.text("payscrypt_api_key")),
+        ("a key made over the command line", made["api_key"].as_str().unwrap().to_owned()),
+        ("a customer's mail address", "plant.ed@customer.example".to_owned()),
+        ("the name in it", "plant.ed".to_owned()),
+    ];
+    dev.stop();
+    // Where they are kept on purpose, readable by their owner only.
+    for kept in ["master.key", "admin.token", "demo.json"] {
+        std::fs::remove_file(data.join(kept)).unwrap();
+    }
+    for (place, name) in
+        [(&data.join("log"), "the log"), (&data.join("copy"), "the copy"), (&backup, "the backup")]
+    {
+        assert!(
+            !holding(place, "planted-1").is_empty(),
+            "{name} holds what is no secret, so the search works"
+        );
+    }
+    for (name, secret) in secrets {
+        assert!(secret.len() >= 8, "{name}");
+        let found = holding(dir.path(), &secret);
+        assert!(found.is_empty(), "{name} is in {found:?}");
+    }
+}

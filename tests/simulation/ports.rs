@@ -1,0 +1,194 @@
+//! What stands between a watcher and the fakes: the time that questions and answers take, and death in between.
+//!
+//! Not here: the fakes (`tally-testkit`), and what is right (`judge`).
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures::{FutureExt, StreamExt, stream};
+use tally_events::{NewEvent, Recorded, Subject};
+use tally_ports::{
+    AppendError, BlockSource, EventLog, EventStream, Expectation, Grant, Header, Lease, MempoolDiff,
+    PortError, Rows, ScannedBlock, SharedWatch, Store, WriteBatch,
+};
+use tally_testkit::{FakeChain, MemoryLease, MemoryLog, MemoryStore};
+use tally_types::{BlockHash, Height, Position, Span, TxId};
+
+use crate::judge::Judge;
+use crate::timeline::{Lane, Life};
+
+/// The node, as one watcher reaches it.
+pub(crate) struct Node {
+    pub(crate) life: Arc<Life>,
+    pub(crate) chain: Arc<FakeChain>,
+    /// The node tells of new blocks; else it must be polled.
+    pub(crate) wakes: bool,
+}
+
+impl Node {
+    /// Asks: the question takes its way, then the answer.
+    async fn ask<T>(&self, question: impl Future<Output = T>) -> T {
+        self.life.hop(Lane::Worker).await;
+        let answer = question.await;
+        self.life.hop(Lane::Worker).await;
+        answer
+    }
+}
+
+#[async_trait]
+impl BlockSource for Node {
+    async fn check(&self) -> Result<(), PortError> {
+        self.ask(self.chain.check()).await
+    }
+
+    async fn tip(&self) -> Result<Header, PortError> {
+        self.ask(self.chain.tip()).await
+    }
+
+    async fn at(&self, height: Height) -> Result<Option<Header>, PortError> {
+        self.ask(self.chain.at(height)).await
+    }
+
+    async fn header(&self, hash: &BlockHash) -> Result<Option<Header>, PortError> {
+        self.ask(self.chain.header(hash)).await
+    }
+
+    async fn scan(&self, block: &Header, watch: &SharedWatch) -> Result<ScannedBlock, PortError> {
+        self.ask(self.chain.scan(block, watch)).await
+    }
+
+    async fn mempool(
+        &self,
+        known: &HashSet<TxId>,
+        watch: &SharedWatch,
+    ) -> Result<Option<MempoolDiff>, PortError> {
+        self.ask(self.chain.mempool(known, watch)).await
+    }
+
+    async fn wait(&self, tip: &BlockHash, at_most: Span) {
+        if self.wakes {
+            self.chain.wait(tip, at_most).await;
+        } else {
+            tokio::time::sleep(at_most.to_duration()).await;
+        }
+    }
+}
+
+/// The log, as one watcher reaches it. Whatever is in it is judged at once.
+pub(crate) struct Log {
+    pub(crate) life: Arc<Life>,
+    pub(crate) log: MemoryLog,
+    pub(crate) judge: Arc<Mutex<Judge>>,
+}
+
+#[async_trait]
+impl EventLog for Log {
+    async fn append(
+        &self,
+        expectations: Vec<Expectation>,
+        batch: Vec<NewEvent>,
+    ) -> Result<Vec<Position>, AppendError> {
+        self.life.hop(Lane::Worker).await;
+        let result = self.log.append(expectations, batch).await;
+        self.judge.lock().unwrap_or_else(PoisonError::into_inner).look();
+        self.life.hop(Lane::Worker).await;
+        result
+    }
+
+    /// Facts come some at a time, after a while; now and then the stream breaks.
+    async fn read(&self, after: Position) -> Result<EventStream, PortError> {
+        self.life.hop(Lane::Follower).await;
+        let facts = self.log.read(after).await?;
+        let state = (facts, Arc::clone(&self.life));
+        let batches = stream::unfold(Some(state), |state| async move {
+            let (mut facts, life) = state?;
+            let mut batch: Vec<Result<Recorded, PortError>> = vec![facts.next().await?];
+            life.hop(Lane::Follower).await;
+            if life.strikes(Lane::Follower, 200) {
+                let broken = Err(PortError::transient("the log's stream broke"));
+                return Some((stream::iter(vec![broken]), None));
+            }
+            while let Some(Some(next)) = facts.next().now_or_never() {
+                batch.push(next);
+            }
+            Some((stream::iter(batch), Some((facts, life))))
+        });
+        Ok(batches.flatten().boxed())
+    }
+
+    async fn last(&self, subject: &Subject) -> Result<Option<Recorded>, PortError> {
+        self.life.hop(Lane::Worker).await;
+        let last = self.log.last(subject).await;
+        self.life.hop(Lane::Worker).await;
+        last
+    }
+
+    async fn head(&self) -> Result<Position, PortError> {
+        self.life.hop(Lane::Follower).await;
+        self.log.head().await
+    }
+}
+
+/// The leases, as one watcher reaches them.
+pub(crate) struct Leases {
+    pub(crate) life: Arc<Life>,
+    pub(crate) lease: Arc<MemoryLease>,
+}
+
+#[async_trait]
+impl Lease for Leases {
+    async fn acquire(&self, name: &str, ttl: Span) -> Result<Option<Grant>, PortError> {
+        self.life.hop(Lane::Lease).await;
+        let grant = self.lease.acquire(name, ttl).await;
+        self.life.hop(Lane::Lease).await;
+        grant
+    }
+
+    async fn renew(&self, grant: &Grant, ttl: Span) -> Result<Option<Grant>, PortError> {
+        self.life.hop(Lane::Lease).await;
+        if self.life.strikes(Lane::Lease, 50) {
+            return Err(PortError::transient("the lease is not reached"));
+        }
+        self.lease.renew(grant, ttl).await
+    }
+
+    async fn release(&self, grant: Grant) -> Result<(), PortError> {
+        self.life.hop(Lane::Lease).await;
+        self.lease.release(grant).await
+    }
+}
+
+/// A watcher's own store: what its process no longer lives to commit is not in it.
+pub(crate) struct Cache {
+    pub(crate) life: Arc<Life>,
+    pub(crate) store: Arc<MemoryStore>,
+}
+
+impl Store for Cache {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
+        self.store.get(key)
+    }
+
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, PortError> {
+        self.store.range(from, to, limit)
+    }
+
+    fn range_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, PortError> {
+        self.store.range_back(from, to, limit)
+    }
+
+    fn commit(&self, batch: WriteBatch) -> Result<(), PortError> {
+        if self.life.is_dead() {
+            return Err(PortError::persistent("the process is dead"));
+        }
+        self.store.commit(batch)
+    }
+
+    fn clear(&self) -> Result<(), PortError> {
+        if self.life.is_dead() {
+            return Err(PortError::persistent("the process is dead"));
+        }
+        self.store.clear()
+    }
+}
