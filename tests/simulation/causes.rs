@@ -194,7 +194,7 @@ impl Judge {
             return Err(format!("it is {:?}", entry.standing));
         };
         ensure(u64::from(fact.depth) <= block.height.depth_under(fact.tip.height), "it is not that deep")?;
-        let told = entry.told.get(&fact.depth).is_some_and(|tip| self.is_on_branch(tip));
+        let told = entry.told.get(&fact.depth).is_some_and(|tip| self.was_joined(tip));
         ensure(!told, "that was told before")?;
         if let Some(entry) = self.deposits.get_mut(&fact.deposit) {
             entry.told.insert(fact.depth, fact.tip);
@@ -209,7 +209,7 @@ impl Judge {
             let Standing::Mined(block) = entry.standing else { continue };
             let deep = block.height.depth_under(tip.height);
             let due: BTreeSet<u32> = DEPTHS.into_iter().filter(|depth| u64::from(*depth) <= deep).collect();
-            let told = |depth: &u32| entry.told.get(depth).is_some_and(|tip| self.is_on_branch(tip));
+            let told = |depth: &u32| entry.told.get(depth).is_some_and(|tip| self.was_joined(tip));
             if self.is_on_branch(&block) && !due.iter().all(told) {
                 return Err(format!("{} is {deep} deep, told are {:?}", name(key), entry.told.keys()));
             }
@@ -255,7 +255,8 @@ impl Judge {
         ensure(deposit.first_seen <= self.now(), "first seen in the future")?;
         if let Some(known) = self.deposits.get(&deposit.key) {
             let known = known.first_seen;
-            return ensure(deposit.first_seen == known, &format!("first seen at {known} before"));
+            // Earlier, where it took the place of one that was seen before it; never later.
+            return ensure(deposit.first_seen <= known, &format!("first seen at {known} before"));
         }
         // What it replaced may have been seen before it.
         let related = truth.transactions().filter(|other| {
@@ -269,7 +270,12 @@ impl Judge {
         });
         let inherited = inherited.map(|(_, entry)| entry.first_seen).min();
         let known = earliest.into_iter().chain(header).chain(inherited).min();
-        ensure(known.is_none_or(|known| deposit.first_seen >= known), "first seen before it was there")
+        // The clock is read before the node is asked, so that nobody loses by the way of the answer.
+        let earliest = known.map(|known| known.minus(Span::from_millis(STALE_MS)));
+        ensure(
+            earliest.is_none_or(|earliest| deposit.first_seen >= earliest),
+            "first seen before it was there",
+        )
     }
 
     fn put(&mut self, deposit: &Deposit, standing: Standing) {

@@ -35,7 +35,7 @@ pub(crate) struct Entry {
     pub(crate) first_seen: Timestamp,
     /// When its standing last changed, in milliseconds of the run.
     pub(crate) changed_ms: u64,
-    /// The depths that were told since it was mined, each at which tip: it counts while that is on the branch.
+    /// The depths that were told since it was mined, each at which tip: it counts once that was on the branch.
     pub(crate) told: BTreeMap<u32, BlockRef>,
 }
 
@@ -70,6 +70,8 @@ pub(crate) struct Judge {
     pub(crate) watched_through: Position,
     pub(crate) observed_at: Timestamp,
     epoch: u64,
+    /// Every block that was on the branch at some time.
+    joined: BTreeSet<BlockHash>,
     /// The height of the first block in the log.
     pub(crate) first: Option<Height>,
     /// What the branch's blocks hold.
@@ -101,6 +103,7 @@ impl Judge {
             watched_through: Position::START,
             observed_at: Timestamp::EPOCH,
             epoch: 0,
+            joined: BTreeSet::new(),
             first: None,
             mined: BTreeMap::new(),
             fault: None,
@@ -135,6 +138,11 @@ impl Judge {
     /// The lowest block that the log may go back to: what lies below its first block it does not know.
     pub(crate) fn floor(&self) -> u64 {
         self.first.map_or(u64::MAX, Height::get)
+    }
+
+    /// Whether a block was on the branch at some time, or is.
+    pub(crate) fn was_joined(&self, block: &BlockRef) -> bool {
+        self.joined.contains(&block.hash)
     }
 
     pub(crate) fn is_on_branch(&self, block: &BlockRef) -> bool {
@@ -179,6 +187,7 @@ impl Judge {
             return Err(format!("it does not follow {}", name_block(&tip)));
         }
         self.branch.insert(block.height, block.hash);
+        self.joined.insert(block.hash);
         for payment in payments {
             let key = DepositKey { txid: payment.txid, slot: "0".to_owned() };
             self.mined.insert(key, (block, payment.script, payment.amount));
@@ -192,6 +201,13 @@ impl Judge {
         }
         self.branch.remove(&block.height);
         self.mined.retain(|_, (at, _, _)| *at != block);
+        // What is no longer that deep is told again when it is.
+        let tip = block.height.below(1);
+        for entry in self.deposits.values_mut() {
+            if let Standing::Mined(at) = entry.standing {
+                entry.told.retain(|depth, _| u64::from(*depth) <= at.height.depth_under(tip));
+            }
+        }
         Ok(())
     }
 

@@ -153,13 +153,16 @@ impl World {
         assert!(running.task.await.is_err_and(|error| error.is_cancelled()), "{}", self.report());
     }
 
-    /// As SIGTERM.
+    /// As SIGTERM; a process that is killed on its way out is cleared away.
     pub(crate) async fn stop(&mut self, slot: usize) {
-        let Some(running) = self.slots[slot].running.take() else { return };
+        let Some(mut running) = self.slots[slot].running.take() else { return };
         self.tell(format!("stop {slot}"));
         running.stop.cancel();
-        let ended = running.task.await;
-        assert!(matches!(ended, Ok(Ok(()))), "{ended:?}\n{}", self.report());
+        tokio::select! {
+            biased;
+            () = running.life.died.notified() => running.task.abort(),
+            ended = &mut running.task => assert!(matches!(ended, Ok(Ok(()))), "{ended:?}\n{}", self.report()),
+        }
     }
 
     /// Lets time pass. Watchers that reach their last step meanwhile are cleared away.
