@@ -55,11 +55,11 @@ pub(crate) async fn run(args: &DevArgs, common: &Common) -> anyhow::Result<()> {
     };
     let config = configuration(&folder, &sandbox, &urls)?;
     let prices = SimulatedPrices::default();
+    let metrics = telemetry::metrics()?;
     let mut parts = Parts::open(&config, clock.clone()).await?;
     parts.feeds = prices.feeds();
     parts.sandbox = true;
 
-    let metrics = telemetry::metrics()?;
     let stop = CancellationToken::new();
     let health = telemetry::Health::default();
     tokio::spawn(telemetry::serve(metrics_listener, metrics, health.clone(), stop.clone()));

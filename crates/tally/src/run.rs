@@ -48,10 +48,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
 async fn serve(cli: &Cli) -> anyhow::Result<()> {
     let config = Config::load(&cli.common.config)?;
     let roles = roles(&cli.command, &config)?;
+    // Before anything is opened: what is said of the log then is said once.
+    let metrics = telemetry::metrics()?;
     let parts = Parts::open(&config, Arc::new(WallClock::default())).await?;
     let watched = roles.watch.iter().map(|id| parts.chain(id)).collect::<anyhow::Result<Vec<_>>>()?;
     compose::check_nodes(watched).await?;
-    let metrics = telemetry::metrics()?;
     let listeners = if roles.api {
         Some(Listeners {
             public: telemetry::bind("http.listen", config.http.listen).await?,
