@@ -1,6 +1,7 @@
 //! The logs: embedded or on NATS, with the leases and the public subjects that go with them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tally_events::Epoch;
@@ -14,6 +15,10 @@ use crate::config::{Config, ConfigError, LogConfig, LogKind, PublishConfig};
 
 /// What sled may cache of the embedded log.
 const LOG_CACHE: u64 = 128 * 1024 * 1024;
+
+/// How long NATS servers may take to agree on a leader at the start, and the pause between two questions.
+const QUORUM_WITHIN: Duration = Duration::from_secs(20);
+const QUORUM_PAUSE: Duration = Duration::from_millis(500);
 
 /// How we are named on a NATS server.
 const CLIENT_NAME: &str = "tallystick";
@@ -71,13 +76,13 @@ impl Logs {
     async fn nats(config: &LogConfig) -> anyhow::Result<Self> {
         let nats = connect("log.url", log_settings(config)?).await?;
         let fault = |error| refused("log.url", error);
-        let main = Arc::new(nats.log(LogName::Main).await.map_err(fault)?);
+        let main = Arc::new(patiently(async || nats.log(LogName::Main).await).await.map_err(fault)?);
         Ok(Self {
             restorable: main.clone(),
             main,
-            rates: Arc::new(nats.log(LogName::Rates).await.map_err(fault)?),
-            lease: Arc::new(nats.lease().await.map_err(fault)?),
-            publisher: Some(Arc::new(nats.publisher().await.map_err(fault)?)),
+            rates: Arc::new(patiently(async || nats.log(LogName::Rates).await).await.map_err(fault)?),
+            lease: Arc::new(patiently(async || nats.lease().await).await.map_err(fault)?),
+            publisher: Some(Arc::new(patiently(async || nats.publisher().await).await.map_err(fault)?)),
             ground: Ground::Nats(nats),
         })
     }
@@ -87,6 +92,20 @@ impl Logs {
         match &self.ground {
             Ground::Embedded(embedded) => embedded.raise_epochs(floor).await,
             Ground::Nats(nats) => nats.raise_epochs(floor).await,
+        }
+    }
+}
+
+/// Tries again what may pass by itself: servers that start together with us have no quorum for some seconds.
+async fn patiently<T>(make: impl AsyncFn() -> Result<T, PortError>) -> Result<T, PortError> {
+    let end = tokio::time::Instant::now() + QUORUM_WITHIN;
+    loop {
+        match make().await {
+            Err(error) if error.is_transient() && tokio::time::Instant::now() < end => {
+                tracing::warn!(%error, "NATS is not ready yet");
+                tokio::time::sleep(QUORUM_PAUSE).await;
+            }
+            made => return made,
         }
     }
 }
