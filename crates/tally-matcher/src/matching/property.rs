@@ -167,7 +167,11 @@ impl Plan {
         let mut made: Vec<(u32, Transaction)> = Vec::new();
         for plan in &self.txs {
             let txids: Vec<_> = made.iter().map(|(_, tx)| tx.compute_txid()).collect();
-            made.push((plan.order, plan.transaction(&txids)));
+            let mut tx = plan.transaction(&txids);
+            // No two are alike, as on a real chain: a block that ends in a repetition has a second
+            // reading with the same root, and is refused for it.
+            tx.lock_time = absolute::LockTime::from_height(txids.len() as u32).unwrap();
+            made.push((plan.order, tx));
         }
         made.sort_by_key(|(order, _)| *order);
         let mut block = bitcoin::constants::genesis_block(bitcoin::Network::Regtest);
