@@ -2,7 +2,7 @@
 //! same transport, as many at a time; and whether its memory stays flat over many small blocks.
 //!
 //! Starts a litecoind of its own (on `PATH`, or `LITECOIND_BIN`). `TALLY_BENCH_BIG` blocks of 1.4 MB with 6,500 payments
-//! (120 unless set), `TALLY_BENCH_SMALL` empty ones (100,000 unless set), `TALLY_BENCH_ROUNDS` rounds (5 unless set). Both
+//! (240 unless set), `TALLY_BENCH_SMALL` empty ones (100,000 unless set), `TALLY_BENCH_ROUNDS` rounds (5 unless set). Both
 //! clients run in processes of their own; of the rounds, the median counts.
 
 #![allow(
@@ -63,7 +63,7 @@ fn main() {
 fn all() {
     let rounds = environment("TALLY_BENCH_ROUNDS", 5);
     let dir = tempfile::tempdir().unwrap();
-    let (from, to) = fill(dir.path(), environment("TALLY_BENCH_BIG", 120));
+    let (from, to) = fill(dir.path(), environment("TALLY_BENCH_BIG", 240));
     let mut figures = Vec::new();
     for (name, more) in [("rest", &["-rest"][..]), ("hex", &[])] {
         let node = Litecoind::start(dir.path(), more);

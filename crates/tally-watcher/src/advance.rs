@@ -9,6 +9,7 @@ use tally_ports::{BlockSource, Header, PortError};
 use tally_tracker::{Fork, Input, Scanned, Step};
 use tally_types::{BlockHash, BlockRef, Height, Position, Timestamp, TxId};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::convert;
 use crate::shared::Shared;
@@ -134,7 +135,7 @@ impl Worker {
     ) -> Result<(), Trouble> {
         tracing::warn!(chain = %self.config.chain, from = from.get(), "begins anew, as asked for");
         let present = self.mempool_at(tip).await?;
-        let first = fetch(Arc::clone(&self.ports.source), Arc::clone(&self.shared), from, None).await?;
+        let first = fetch(Arc::clone(&self.ports.source), Arc::clone(&self.shared), from).await?;
         let mut block = first.block;
         let matched = block.watched_through;
         block.watched_through = self.shared.watched_through(matched);
@@ -168,10 +169,15 @@ impl Worker {
         let wanted = (first.get()..=target).map(|height| {
             let known = height.checked_sub(first.get()).and_then(|at| usize::try_from(at).ok());
             let known = known.and_then(|at| headers.get(at)).copied();
-            fetch(Arc::clone(&source), Arc::clone(&shared), Height::new(height), known)
+            apart(header_at(Arc::clone(&source), Height::new(height), known))
         });
         let wanted: Vec<_> = wanted.collect();
-        let mut fetched = futures::stream::iter(wanted).buffered(self.config.prefetch.max(1));
+        let prefetch = self.config.prefetch.max(1);
+        // Headers go ahead of the bodies, so that as many bodies as may be are always on their way.
+        let mut fetched = futures::stream::iter(wanted)
+            .buffered(prefetch.saturating_mul(2))
+            .map(|header| apart(body(Arc::clone(&source), Arc::clone(&shared), header)))
+            .buffered(prefetch);
         let run_to = tip.block.height.below(RUN_MARGIN);
         let mut run: Option<Run> = None;
         let mut ahead = VecDeque::new();
@@ -321,19 +327,47 @@ fn missing(what: String) -> Trouble {
     Trouble::Source(PortError::transient(format!("{what}, which the node just had")))
 }
 
-/// Fetches and matches a block. The position is taken before the matching, so that it is never too high.
+/// Runs a fetch as a task of its own, so that blocks come in while an append is on its way. It ends with its future.
+async fn apart<T: Send + 'static>(
+    fetch: impl Future<Output = Result<T, Trouble>> + Send + 'static,
+) -> Result<T, Trouble> {
+    match AbortOnDropHandle::new(tokio::spawn(fetch)).await {
+        Ok(fetched) => fetched,
+        Err(error) => Err(Trouble::Source(PortError::persistent(format!("a block was not read: {error}")))),
+    }
+}
+
+/// Fetches and matches the block at a height.
 async fn fetch(
     source: Arc<dyn BlockSource>,
     shared: Arc<Shared>,
     height: Height,
-    known: Option<Header>,
 ) -> Result<Fetched, Trouble> {
-    let since = Instant::now();
+    let header = header_at(Arc::clone(&source), height, None).await;
+    body(source, shared, header).await
+}
+
+async fn header_at(
+    source: Arc<dyn BlockSource>,
+    height: Height,
+    known: Option<Header>,
+) -> Result<Header, Trouble> {
     let header = match known {
         Some(header) => Some(header),
         None => source.at(height).await.map_err(Trouble::Source)?,
     };
-    let Some(header) = header else { return Err(missing(format!("no block at height {height}"))) };
+    header.ok_or_else(|| missing(format!("no block at height {height}")))
+}
+
+/// Fetches and matches a block. The position is taken before the matching, so that it is never too high.
+async fn body(
+    source: Arc<dyn BlockSource>,
+    shared: Arc<Shared>,
+    header: Result<Header, Trouble>,
+) -> Result<Fetched, Trouble> {
+    let since = Instant::now();
+    let header = header?;
+    let height = header.block.height;
     let matched = shared.position();
     let block = source.scan(&header, &shared.watch).await;
     let block = block.map_err(|error| Trouble::Block { height, error })?;
