@@ -23,7 +23,7 @@ use crate::cli::{Common, DevArgs};
 use crate::clock::{SystemEntropy, WallClock};
 use crate::compose::{Listeners, Parts, Roles, Services};
 use crate::config::Config;
-use crate::{run, telemetry};
+use crate::{listen, run, telemetry};
 
 /// The file that keeps by how much the clock was moved on, in milliseconds.
 const CLOCK_OFFSET: &str = "clock.offset";
@@ -45,9 +45,9 @@ pub(crate) async fn run(args: &DevArgs, common: &Common) -> anyhow::Result<()> {
     settings.journal = folder.kept("sandbox.jsonl");
     let sandbox = Sandbox::start(settings).await.context("the simulated nodes do not start")?;
 
-    let public = telemetry::bind("--http", args.http).await?;
-    let admin = telemetry::bind("--admin", args.admin).await?;
-    let metrics_listener = telemetry::bind("--metrics", args.metrics).await?;
+    let public = listen::bind("--http", args.http).await?;
+    let admin = listen::bind("--admin", args.admin).await?;
+    let metrics_listener = listen::bind("--metrics", args.metrics).await?;
     let urls = Urls {
         http: format!("http://{}", public.local_addr()?),
         admin: format!("http://{}", admin.local_addr()?),

@@ -6,6 +6,7 @@ mod clock;
 mod compose;
 mod config;
 mod dev;
+mod listen;
 mod rescan;
 mod run;
 mod sign;

@@ -10,7 +10,7 @@ use crate::cli::{Cli, Command};
 use crate::clock::WallClock;
 use crate::compose::{self, Listeners, Parts, Roles, Services};
 use crate::config::Config;
-use crate::{dev, rescan, sign, telemetry, upkeep};
+use crate::{dev, listen, rescan, sign, telemetry, upkeep};
 
 /// Runs one command to its end.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
@@ -55,14 +55,14 @@ async fn serve(cli: &Cli) -> anyhow::Result<()> {
     compose::check_nodes(watched).await?;
     let listeners = if roles.api {
         Some(Listeners {
-            public: telemetry::bind("http.listen", config.http.listen).await?,
-            admin: telemetry::bind("admin.listen", config.admin.listen).await?,
+            public: listen::bind("http.listen", config.http.listen).await?,
+            admin: listen::bind("admin.listen", config.admin.listen).await?,
             beside: axum::Router::new(),
         })
     } else {
         None
     };
-    let metrics_listener = telemetry::bind("metrics.listen", config.metrics.listen).await?;
+    let metrics_listener = listen::bind("metrics.listen", config.metrics.listen).await?;
     let stop = CancellationToken::new();
     let health = telemetry::Health::default();
     tokio::spawn(telemetry::serve(metrics_listener, metrics, health.clone(), stop.clone()));

@@ -6,7 +6,6 @@ mod names;
 pub(crate) use health::{Health, beside_faces};
 
 use std::io::IsTerminal;
-use std::net::SocketAddr;
 
 use anyhow::Context;
 use axum::Router;
@@ -16,6 +15,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+use crate::listen;
 
 /// Buckets for everything that is measured in seconds: 0.1 ms to 30 s.
 const SECONDS: &[f64] =
@@ -66,13 +67,6 @@ pub(crate) async fn serve(
             upkeep.run_upkeep();
         }
     });
-    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await?;
+    listen::serve(listener, routes, stop).await?;
     Ok(())
-}
-
-/// Binds a listener; the error names the configuration key.
-pub(crate) async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
-        crate::config::ConfigError::new(key, format!("cannot listen on {address}: {error}")).into()
-    })
 }

@@ -336,9 +336,7 @@ impl Services {
         {
             let stop = self.stop.clone();
             self.tasks.spawn(async move {
-                // Each request knows where it comes from.
-                let routes = routes.into_make_service_with_connect_info::<std::net::SocketAddr>();
-                axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await?;
+                crate::listen::serve(listener, routes, stop).await?;
                 Ok(name)
             });
         }
