@@ -150,6 +150,29 @@ def test_eth_inner_payment_that_was_undone_counts_for_nothing(shop):
     assert (untouched["status"], untouched["received"]) == ("pending", 0), untouched
 
 
+def test_eth_is_complete_once_the_chain_calls_its_block_final(open_shop):
+    shop = open_shop(only=["eth"], settings={"finalized": True})
+    order = shop.order("eth").checkout()
+    txid = order.node.pay(order.target, order.amount)
+    order.mine_to("confirmed", 1)
+    paid_at = order.node.height_of(order.node.block_of(txid))
+
+    def final():
+        return int(order.node.rpc("eth_getBlockByNumber", "finalized", False)["number"], 16)
+
+    order.node.mine(12)
+    while final() < paid_at - 1:
+        order.node.mine(1)
+    # many confirmations more than `complete` asks for, and the block below is final
+    shop.tally.wait_height("eth", order.node.height())
+    assert order.query()["status"] == "confirmed"
+    order.node.mine(1)
+    assert final() >= paid_at
+    order.wait_told("complete")
+    events = [heard.tokens[-1] for heard in shop.subscriber.of(order.id)[1]]
+    assert "confirmed" in events, events
+
+
 def test_erc20_paid(shop):
     order = shop.order("eth", price="25", asset="USDT").checkout()
     order.node.transfer(shop.token, order.target, order.amount)

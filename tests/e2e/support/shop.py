@@ -56,8 +56,9 @@ class Shop:
         apart=False,
         down=(),
         allow_private=True,
+        settings=None,
     ):
-        """`down` are venues that do not answer."""
+        """`down` are venues that do not answer; `settings` are more keys for every chain."""
         self.nodes = nodes
         self.nats = nats
         self.apart = apart
@@ -65,7 +66,7 @@ class Shop:
         self.venues = Venues()
         self.venues.down |= set(down)
         self.token = None
-        chains, more = [], {"confirmed": 1, "complete": 6}
+        chains, more = [], {"confirmed": 1, "complete": 6, **(settings or {})}
         for chain, node in nodes.items():
             if chain == "eth":
                 self.token = node.token(6)
@@ -74,8 +75,8 @@ class Shop:
                 chains.append(bitcoin_chain(node, chain, **more))
         rest = {"venues": self.venues, "name": name, "allow_private": allow_private}
         if log == "nats":
-            settings = {"kind": "nats", "url": nats.urls, "replicas": len(nats.urls), "monitor": nats.monitor}
-            self.tally = Tally(chains, log=settings, **rest)
+            nats_log = {"kind": "nats", "url": nats.urls, "replicas": len(nats.urls), "monitor": nats.monitor}
+            self.tally = Tally(chains, log=nats_log, **rest)
         else:
             self.tally = Tally(chains, publish=nats.url if nats else None, **rest)
         self.subscriber = Subscriber(nats.urls) if nats else None

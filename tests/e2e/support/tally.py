@@ -213,6 +213,14 @@ class Tally:
 
         wait_until(f"{list(chains)} to be watched", usable, timeout, log=self.tail)
 
+    def wait_height(self, chain, height, timeout=30):
+        """Waits until the orders know a chain up to a height."""
+
+        def there():
+            return (requests.get(f"{self.http}/readyz", timeout=5).json()["chains"][chain]["tip"] or 0) >= height
+
+        wait_until(f"{chain} to be folded up to {height}", there, timeout, log=self.tail)
+
     def kill(self):
         """SIGKILL of every process."""
         for process in self.processes.values():
