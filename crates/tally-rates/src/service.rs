@@ -21,7 +21,7 @@ use crate::poller::Poller;
 /// The name of the lease.
 const LEASE: &str = "rates";
 /// The shortest lease; shorter ones would be lost to a pause of the machine.
-const TTL_MIN: Span = Span::from_secs(3);
+const TTL_MIN: Span = Span::from_millis(1_500);
 /// How often the clock is looked at: it may be advanced by hand.
 const TURN: Duration = Duration::from_millis(100);
 /// Every venue has at least this long to answer.
