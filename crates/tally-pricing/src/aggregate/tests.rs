@@ -131,6 +131,55 @@ fn a_frozen_venue_is_dropped_only_if_the_market_moves() {
 }
 
 #[test]
+fn frozen_is_five_minutes_while_two_others_move_a_quarter_of_a_percent() {
+    for (name, polls, moved, frozen) in [
+        ("both moved", 20, ["100.25", "99.7506"], true),
+        ("less than 300 s", 19, ["100.25", "99.75"], false),
+        ("one moved less", 20, ["100.25", "99.76"], false),
+        ("only one moved", 20, ["100.25", "100"], false),
+    ] {
+        let mut market = Market::new();
+        let mut last = String::new();
+        for poll in 0..=polls {
+            let [b, c] = if poll == polls { moved } else { ["100"; 2] };
+            last = market.btc(&[("a", "100"), ("b", b), ("c", c), ("e", "100"), ("f", "100")]);
+        }
+        assert_eq!(last.contains("-a:frozen"), frozen, "{name}: {last}");
+        assert!(!last.contains("-b:frozen"), "{name}: {last}");
+    }
+}
+
+#[test]
+fn each_asset_needs_its_votes() {
+    let mut market = Market::new();
+    let pairs = ["BTC/USD", "ETH/USD", "LTC/USD", "BCH/USD", "USDT/USD", "USDC/USD"];
+    let mut by = |venues: &[&'static str]| {
+        let said: Vec<_> =
+            pairs.iter().flat_map(|pair| venues.iter().map(|venue| (*venue, *pair, "1"))).collect();
+        let published = market.poll(&said);
+        let priced: Vec<_> =
+            pairs.iter().filter(|pair| !show(&published, &pair[..pair.len() - 4]).contains("un")).collect();
+        priced.into_iter().map(|pair| &pair[..pair.len() - 4]).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(by(&["a"]), "");
+    assert_eq!(by(&["a", "b"]), "LTC BCH");
+    assert_eq!(by(&["a", "b", "c"]), "BTC ETH LTC BCH USDT USDC");
+}
+
+#[test]
+fn a_vote_through_a_token_is_as_old_and_as_wide_as_both() {
+    let mut market = Market::new();
+    let peg = ["a", "b", "c"].map(|venue| (venue, "USDT/USD", "0.99"));
+    market.poll(&peg);
+    let made = market.now;
+    let coins = ["d", "e", "f"].map(|venue| (venue, "BTC/USDT", "100"));
+    let published = market.poll(&coins);
+    let rate = published.assets.iter().find(|rate| rate.asset == c("BTC")).unwrap();
+    assert_eq!((rate.usd, rate.at), (Some(d("99")), made), "the token's book is the older one");
+    assert_eq!(rate.confidence.unwrap().normalize(), d("0.0099"), "half the spread, in dollars");
+}
+
+#[test]
 fn a_jump_waits_for_a_second_poll() {
     let mut market = Market::new();
     let mut all = |price: &str| market.btc(&[("a", price), ("b", price), ("c", price)]);
@@ -143,6 +192,9 @@ fn a_jump_waits_for_a_second_poll() {
     assert_eq!(all("171"), "171 by a+b+c", "two polls agree");
     assert_eq!(all("100"), "171 by a+b+c");
     assert_eq!(all("99"), "99 by a+b+c");
+    assert_eq!(all("113.86"), "99 by a+b+c", "15.01 %");
+    assert_eq!(all("84.15"), "84.15 by a+b+c", "15 % down is no jump");
+    assert_eq!(all("71.5"), "84.15 by a+b+c", "15.03 % down");
 }
 
 #[test]

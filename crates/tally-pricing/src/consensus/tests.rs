@@ -37,6 +37,7 @@ fn vectors() {
         ("two of three, three needed", &["100", "100.2", "150"], 3, Err(NoConsensus::Inconsistent)),
         ("two camps", &["100", "100", "120", "120"], 3, Err(NoConsensus::Inconsistent)),
         ("two camps, two needed", &["100", "100", "120", "120"], 2, Err(NoConsensus::Inconsistent)),
+        ("half of four is no majority", &["94", "100", "100", "106"], 2, Err(NoConsensus::Inconsistent)),
         ("two where three are needed", &["64000", "64010"], 3, Err(NoConsensus::TooFew)),
         ("two where two are needed", &["64000", "64010"], 2, Ok("64005")),
         ("one where one is enough", &["64000"], 1, Ok("64000")),
@@ -63,6 +64,11 @@ fn tau_and_confidence() {
     ] {
         assert_eq!(Center::of(&votes(prices)).unwrap().tau, tau.parse().unwrap(), "{name}");
     }
+
+    let four = judge(&votes(&["100", "100.1", "100.2", "100.6"]), 3).unwrap();
+    assert_eq!(four.confidence, "0.15".parse().unwrap(), "quartiles from four votes on");
+    let three = judge(&votes(&["100", "100.1", "100.6"]), 3).unwrap();
+    assert_eq!(three.confidence, "0.5".parse().unwrap(), "the extremes below");
 
     let mut wide = votes(&["100", "100", "100"]);
     for (vote, spread) in wide.iter_mut().zip(["0.1", "0.8", "0.9"]) {
