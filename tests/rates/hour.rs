@@ -84,11 +84,13 @@ impl Hour {
                 Honest => (1_000, true),
                 // Only one venue shows a time; to the others a wrong clock makes no difference.
                 Ahead(_) if venue != "okx" => (1_000, true),
+                Delisted | PairHangs => (1_000, true),
                 Lies(factor) => (factor, false),
                 Frozen => (1_000, false),
                 _ => continue,
             };
-            for (asset, _) in ASSETS {
+            let without_cash = matches!(mood, Delisted | PairHangs);
+            for (asset, _) in ASSETS.into_iter().filter(|(asset, _)| !without_cash || *asset != "BCH") {
                 let usd = self.stand.market.honest(venue, asset) * Decimal::new(factor, 3);
                 self.words.entry((asset, venue)).or_default().push(Word { at: now, usd, honest });
             }
@@ -193,6 +195,8 @@ async fn an_hour_of_incidents() {
     hour.polls(12).await;
     hour.recovered("a wrong clock, and limits").await;
 
+    one_pair(&mut hour).await;
+
     hour.set(&[("bitfinex", Hangs)]);
     hour.polls(3).await;
     hour.recovered("a venue that hangs").await;
@@ -254,6 +258,25 @@ async fn two_camps(hour: &mut Hour) {
         assert!(answer.body.contains("RateInconsistent"), "{answer:?}");
     }
     hour.recovered("two camps").await;
+}
+
+/// One pair is gone at three venues, and hangs at two: they count for the others.
+async fn one_pair(hour: &mut Hour) {
+    let gone = [("kraken", Delisted), ("binance", Delisted), ("bitfinex", Delisted)];
+    hour.set(&gone);
+    hour.set(&[("coinbase", PairHangs), ("kucoin", PairHangs)]);
+    for _ in 0..3 {
+        assert_eq!(hour.poll().await, [true; 4]);
+    }
+    // What they said before counts for three minutes.
+    hour.polls(10).await;
+    for (asset, counting) in [("BTC", 8), ("ETH", 8), ("LTC", 8), ("BCH", 3)] {
+        let answer = hour.stand.get(&format!("/v1/rate/{asset}/USD")).await.body;
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let sources = answer["legs"][0]["sources"].as_array().unwrap();
+        assert_eq!(sources.len(), counting, "{asset}: {answer}");
+    }
+    hour.recovered("one pair").await;
 }
 
 /// Two venues are enough for some assets only.

@@ -59,6 +59,10 @@ pub(crate) enum Mood {
     Limited(u64),
     /// No answer.
     Hangs,
+    /// No answer about BCH, where each pair has its own call.
+    PairHangs,
+    /// It does not have BCH, and refuses whole lists with it.
+    Delisted,
     /// The connection ends within the answer.
     CutOff,
 }
@@ -184,7 +188,13 @@ async fn answer(State(market): State<Market>, uri: Uri) -> Response {
     let last = path.rsplit('/').nth(usize::from(*venue == "coinbase")).unwrap_or_default();
     let pair = uri.query().and_then(|query| query.strip_prefix("symbol=")).unwrap_or(last);
     let mood = market.mood(venue);
+    let of_cash = |text: &str| text.to_ascii_uppercase().contains("BCH");
     match mood {
+        Mood::PairHangs if of_cash(pair) => {
+            tokio::time::sleep(FOREVER).await;
+            StatusCode::GATEWAY_TIMEOUT.into_response()
+        }
+        Mood::Delisted if of_cash(uri.query().unwrap_or_default()) => delisted(venue),
         Mood::Down => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Mood::Page => "<html><title>Maintenance</title></html>".into_response(),
         Mood::Refuses => refusal(venue).to_string().into_response(),
@@ -199,7 +209,19 @@ async fn answer(State(market): State<Market>, uri: Uri) -> Response {
             let parts = [Ok(Bytes::from_static(b"{\"result")), Err(std::io::Error::other("cut off"))];
             Body::from_stream(futures::stream::iter(parts)).into_response()
         }
-        _ => show(&market.inner(), venue, pair).into_response(),
+        _ => show(&market.inner(), venue, pair, uri.query().unwrap_or_default()).into_response(),
+    }
+}
+
+/// What venues say of a symbol that they do not have.
+fn delisted(venue: &str) -> Response {
+    match venue {
+        "kraken" => json!({ "error": ["EQuery:Unknown asset pair"] }).to_string().into_response(),
+        "binance" => {
+            let words = json!({ "code": -1121, "msg": "Invalid symbol." }).to_string();
+            (StatusCode::BAD_REQUEST, words).into_response()
+        }
+        _ => json!(["error", 10_020, "symbols: invalid"]).to_string().into_response(),
     }
 }
 
@@ -216,8 +238,9 @@ fn refusal(venue: &str) -> Value {
     }
 }
 
-/// The venue's answer in its own format. `pair` is what was asked for where each pair has its own call.
-fn show(inner: &Inner, venue: &str, pair: &str) -> String {
+/// The venue's answer in its own format. `pair` is what was asked for where each pair has its own call, and
+/// `query` names those that a list asks for.
+fn show(inner: &Inner, venue: &str, pair: &str, query: &str) -> String {
     let book = |base: &str, quote: &str| {
         inner.book(venue, base, quote).map(|(bid, ask)| (bid.to_string(), ask.to_string())).unwrap()
     };
@@ -225,7 +248,8 @@ fn show(inner: &Inner, venue: &str, pair: &str) -> String {
     match venue {
         "kraken" => {
             let pairs = [("XXBTZUSD", "BTC"), ("XETHZUSD", "ETH"), ("XLTCZUSD", "LTC"), ("BCHUSD", "BCH")];
-            let all = pairs.iter().chain(&[("USDTZUSD", "USDT")]).map(|(name, base)| {
+            let all = pairs.iter().chain(&[("USDTZUSD", "USDT")]).filter(|(name, _)| query.contains(name));
+            let all = all.map(|(name, base)| {
                 let (bid, ask) = book(base, "USD");
                 ((*name).to_owned(), json!({ "a": [ask, "1"], "b": [bid, "1"] }))
             });
@@ -247,7 +271,8 @@ fn show(inner: &Inner, venue: &str, pair: &str) -> String {
         }
         "bitfinex" => {
             let names = [("tBTCUSD", "BTC"), ("tETHUSD", "ETH"), ("tLTCUSD", "LTC"), ("tBCHN:USD", "BCH")];
-            let rows = names.iter().chain(&[("tUSTUSD", "USDT")]).map(|(name, base)| {
+            let rows = names.iter().chain(&[("tUSTUSD", "USDT")]).filter(|(name, _)| query.contains(name));
+            let rows = rows.map(|(name, base)| {
                 let (bid, ask) = book(base, "USD");
                 format!("[\"{name}\", {bid}, 1, {ask}, 1]")
             });
@@ -258,7 +283,9 @@ fn show(inner: &Inner, venue: &str, pair: &str) -> String {
                 let (bid, ask) = book(base, "USDT");
                 json!({ "symbol": format!("{base}USDT"), "bidPrice": bid, "askPrice": ask })
             };
-            Value::from(["BTC", "ETH", "LTC", "BCH", "USDC"].map(row).to_vec()).to_string()
+            let asked = ["BTC", "ETH", "LTC", "BCH", "USDC"].into_iter();
+            let asked = asked.filter(|base| query.contains(&format!("{base}USDT")));
+            asked.map(row).collect::<Value>().to_string()
         }
         "okx" => {
             let row = |base: &str| {

@@ -77,7 +77,7 @@ pub(crate) async fn get(client: &reqwest::Client, url: &str) -> Result<Answer, r
 }
 
 fn feeds(market: &Market) -> Vec<Arc<dyn PriceFeed>> {
-    let feeds = Feeds::new().unwrap();
+    let feeds = Feeds::new(VENUE_TIMEOUT).unwrap();
     let names = VENUES.iter().map(|(name, _)| *name).chain(FIAT);
     names.map(|name| feeds.open(name, Some(&market.url), None).unwrap()).collect()
 }

@@ -8,8 +8,6 @@ use tally_types::{Span, Timestamp};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-/// A call may take this long in all.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Connecting may take this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest answer that is read: the longest list of all pairs has some 500 KiB.
@@ -26,6 +24,8 @@ pub(crate) enum Reply {
     Body(String),
     /// Another status, which names what is wrong.
     Refused(PortError),
+    /// Status 400 or 404: the call asks for what is not there.
+    NotThere(PortError),
     /// Too many calls.
     TooMany(Span),
 }
@@ -37,12 +37,7 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// A client with the limits above.
-    pub(crate) fn new() -> Result<Self, PortError> {
-        Self::within(TIMEOUT)
-    }
-
-    /// The same, where a call may take no longer than `timeout`.
+    /// A client with the limits above, where a call may take no longer than `timeout` in all.
     pub(crate) fn within(timeout: Duration) -> Result<Self, PortError> {
         let client = reqwest::Client::builder()
             .timeout(timeout)
@@ -75,6 +70,9 @@ impl Http {
             status @ (401 | 403 | 451) => {
                 let message = format!("refuses us with status {status}: a key, or another host, is needed");
                 Ok(Reply::Refused(PortError::persistent(message)))
+            }
+            status @ (400 | 404) => {
+                Ok(Reply::NotThere(PortError::transient(format!("answered with status {status}"))))
             }
             status => Ok(Reply::Refused(PortError::transient(format!("answered with status {status}")))),
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tally_ports::{PortError, PriceFeed};
+use tally_types::Span;
 
 use crate::feed::HttpFeed;
 use crate::http::Http;
@@ -67,12 +68,14 @@ pub struct Feeds {
 }
 
 impl Feeds {
-    /// With a client of its own.
+    /// With a client of its own. Who polls waits `poll` for a feed, so one call may take nine tenths of that:
+    /// a pair that hangs must fail before its venue does.
     ///
     /// # Errors
     /// [`FeedError::Client`] where the machine cannot do TLS.
-    pub fn new() -> Result<Self, FeedError> {
-        Ok(Self { http: Http::new()? })
+    pub fn new(poll: Span) -> Result<Self, FeedError> {
+        let call = Span::from_millis(poll.millis().saturating_mul(9) / 10);
+        Ok(Self { http: Http::within(call.to_duration())? })
     }
 
     /// The names of all venues.
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn feeds_are_opened_by_name_or_the_fault_is_named() {
-        let feeds = Feeds::new().unwrap();
+        let feeds = Feeds::new(Span::from_secs(10)).unwrap();
         for venue in Feeds::default_venues() {
             assert_eq!(feeds.open(venue, None, None).unwrap().venue(), venue);
         }

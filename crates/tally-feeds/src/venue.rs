@@ -21,8 +21,11 @@ pub(crate) const fn pair(symbol: &'static str, base: &'static str, quote: &'stat
 /// How the prices are asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Calls {
-    /// All with one call, at this path.
+    /// All with one call, at this path: the venue's own list of what it has.
     Together(&'static str),
+    /// All with one call that names them: the symbols between the first and the last of these, divided by the
+    /// one in the middle. Venues refuse the whole list for one symbol that they do not have.
+    Listed(&'static str, &'static str, &'static str),
     /// A call for each pair: its symbol between these two.
     PerPair(&'static str, &'static str),
 }
@@ -64,6 +67,9 @@ pub(crate) enum ReadError {
     /// The venue says no, with status 200.
     #[error("answered the error {0:?}")]
     Venue(String),
+    /// The venue says no because of a symbol that it does not have.
+    #[error("answered the error {0:?}")]
+    Symbol(String),
     /// The venue asks to be left alone, with status 200.
     #[error("answered that there were too many requests: {message:?}")]
     TooMany {
@@ -81,6 +87,11 @@ impl ReadError {
     /// The venue's own words, cut to what fits a message.
     pub(crate) fn venue(words: &str) -> Self {
         Self::Venue(words.chars().take(120).collect())
+    }
+
+    /// The same, about a symbol.
+    pub(crate) fn symbol(words: &str) -> Self {
+        Self::Symbol(words.chars().take(120).collect())
     }
 }
 

@@ -25,7 +25,7 @@ use axum::{Json, Router};
 use futures::future::Either;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tally_pricing::{RateAnswer, RateError, RateTable, format_significant};
+use tally_pricing::{RETRY_AFTER, RateAnswer, RateError, RateTable, format_significant};
 use tally_types::{Span, Timestamp};
 use tower::Service;
 
@@ -175,11 +175,14 @@ fn refused(problem: Problem) -> Response {
     response
 }
 
+/// Lets requests through that have turns left. Any page on any site may read what comes of it, refusals too.
 async fn limited(State(rates): State<Arc<Rates>>, request: Request, next: Next) -> Response {
-    match rates.admit(&request, rates.app.clock.now()) {
+    let mut response = match rates.admit(&request, rates.app.clock.now()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
-    }
+    };
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
 }
 
 /// What is left of `/rate/…` behind the front: other methods, which the fallback refuses, and empty segments.
@@ -192,7 +195,7 @@ async fn full(
     Segments((from, to)): Segments<(String, String)>,
 ) -> Result<Response, Problem> {
     let answer = rates.table().rate_named(&from, &to, rates.app.clock.now()).map_err(no_rate)?;
-    Ok((open(CACHE), Json(view(&answer))).into_response())
+    Ok(([(header::CACHE_CONTROL, CACHE)], Json(view(&answer))).into_response())
 }
 
 async fn all(State(rates): State<Arc<Rates>>) -> Result<Response, Problem> {
@@ -203,17 +206,18 @@ async fn all(State(rates): State<Arc<Rates>>) -> Result<Response, Problem> {
         Some((_, document)) => document,
         None => {
             let table = rates.table();
-            let made = tokio::task::spawn_blocking(move || Bytes::from(every(&table, now).to_string()));
-            let document = made.await.map_err(|error| {
+            let made = tokio::task::spawn_blocking(move || every(&table, now));
+            let made = made.await.map_err(|error| {
                 tracing::error!(%error, "the document of all rates could not be made");
                 Problem::internal()
             })?;
+            let document = Bytes::from(made?.to_string());
             *rates.all.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, document.clone()));
             document
         }
     };
-    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((open("no-cache"), kind, document).into_response())
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
+    Ok((headers, document).into_response())
 }
 
 /// What the page is in.
@@ -246,16 +250,9 @@ async fn css() -> impl IntoResponse {
     (headers, include_str!("../assets/rates.css"))
 }
 
-/// Headers of what any page on any site may read.
-fn open(cache: &'static str) -> [(header::HeaderName, HeaderValue); 2] {
-    [
-        (header::CACHE_CONTROL, HeaderValue::from_static(cache)),
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
-    ]
-}
-
-/// Every currency in dollars with its particulars, and every pair as a bare number.
-fn every(table: &RateTable, now: Timestamp) -> Value {
+/// Every currency in dollars with its particulars, and every pair as a bare number; refused where there is not
+/// one rate but that of the dollar to itself.
+fn every(table: &RateTable, now: Timestamp) -> Result<Value, Problem> {
     let particulars = table.currencies().into_iter().map(|from| {
         table.rate_named(from.as_str(), "USD", now).map_or_else(
             |error| {
@@ -265,15 +262,20 @@ fn every(table: &RateTable, now: Timestamp) -> Value {
             |answer| view(&answer),
         )
     });
-    let pairs = table.pairs(now).into_iter().map(|(from, row)| {
+    let pairs = table.pairs(now);
+    if pairs.len() < 2 {
+        let message = "there is no rate at the moment";
+        return Err(Problem::unavailable("RateUnavailable", message, RETRY_AFTER.secs()));
+    }
+    let pairs = pairs.into_iter().map(|(from, row)| {
         let row = row.into_iter().map(|(to, text)| (to.to_string(), Value::String(text)));
         (from.to_string(), Value::Object(row.collect()))
     });
-    json!({
+    Ok(json!({
         "published_at": table.published_at(),
         "rates": particulars.collect::<Vec<_>>(),
         "pairs": pairs.collect::<Map<_, _>>(),
-    })
+    }))
 }
 
 fn view(answer: &RateAnswer) -> Value {

@@ -49,7 +49,22 @@ struct Last {
     /// When it was put together.
     made_at: Timestamp,
     sources: Vec<String>,
-    jump: Option<(Decimal, Timestamp)>,
+    jump: Option<Jump>,
+}
+
+/// A rate that differs too much to be believed before a second poll says the same.
+#[derive(Debug, Clone, Copy)]
+struct Jump {
+    usd: Decimal,
+    /// The youngest vote's time: a poll that brings nothing younger confirms nothing.
+    youngest: Timestamp,
+}
+
+impl Jump {
+    /// It still waits for a second poll, though the rate before it may be too old to be shown.
+    fn waits(&self, now: Timestamp) -> bool {
+        now.since(self.youngest) <= JUMP_WITHIN
+    }
 }
 
 /// What is remembered of one asset.
@@ -84,11 +99,13 @@ impl Aggregator {
     }
 
     /// Takes up where another left off: jumps are measured from what was published last, and fiat rates hold
-    /// until their sources are heard again.
+    /// until their sources are heard again. Venues that were left out for what they had said before are not
+    /// believed at once either.
     pub fn resume(&mut self, published: &RatesPublished) {
         self.fiat.resume(&published.fiat);
         for rate in &published.assets {
             let Some(memory) = self.assets.get_mut(&rate.asset) else { continue };
+            memory.resume_dropped(&rate.dropped, published.at);
             if let Some(usd) = rate.usd {
                 memory.last = Some(Last {
                     usd,
@@ -148,6 +165,18 @@ impl Aggregator {
 }
 
 impl Memory {
+    /// Takes up why venues did not count: outliers have two polls to go, and a frozen book must move first.
+    fn resume_dropped(&mut self, dropped: &[DroppedSource], at: Timestamp) {
+        for dropped in dropped {
+            let Ok(venue) = dropped.venue.parse::<Venue>() else { continue };
+            if [Reason::Outlier, Reason::Returning].iter().any(|reason| reason.as_str() == dropped.reason) {
+                self.held.insert(venue, Held { near: 0, counted: at });
+            } else if dropped.reason == Reason::Frozen.as_str() {
+                self.stillness.resume(venue);
+            }
+        }
+    }
+
     /// Forgets what is long past, and what came before our clock was set back: newer ticks must replace it.
     fn forget(&mut self, now: Timestamp) {
         let ahead = |tick: &Tick| tick.received_at.since(now) > VENUE_AHEAD_MAX;
@@ -167,13 +196,15 @@ impl Memory {
         let frozen = self.frozen(&ballot, now);
         ballot.drop_all(&frozen, Reason::Frozen);
         ballot.drop_stale(now);
+        // Books that stand still have said something too: the rest must be more than half of all.
+        let spoken = ballot.cast.len().saturating_add(frozen.len());
         let votes: Vec<Vote> = ballot.cast.into_iter().map(|cast| cast.vote).collect();
         let mut dropped = ballot.dropped;
         let judged = match Center::of(&votes) {
             None => Err((NoConsensus::TooFew, Vec::new())),
             Some(center) => {
                 let survivors = self.survivors(&votes, center, &mut dropped);
-                let agreed = agree(&survivors, votes.len(), votes_min, center);
+                let agreed = agree(&survivors, votes.len(), spoken, votes_min, center);
                 let sources: Vec<_> = survivors.iter().map(|vote| vote.venue.to_string()).collect();
                 agreed.map(|rate| (rate, sources.clone())).map_err(|why| (why, sources))
             }
@@ -185,28 +216,23 @@ impl Memory {
         });
         let dropped = dropped.collect();
         let asset = asset.clone();
-        match judged {
-            Ok((consensus, sources)) => {
-                let shown = self.without_jump(consensus, sources, now);
-                AssetRate {
-                    asset,
-                    usd: Some(shown.usd),
-                    confidence: Some(shown.confidence),
-                    inconsistent: false,
-                    at: shown.at,
-                    sources: shown.sources,
-                    dropped,
-                }
-            }
-            Err((why, sources)) => AssetRate {
+        let shown = match judged {
+            Ok((consensus, sources)) => self.without_jump(consensus, &sources, now).ok_or((false, sources)),
+            Err((why, sources)) => Err((why == NoConsensus::Inconsistent, sources)),
+        };
+        match shown {
+            Ok(shown) => AssetRate {
                 asset,
-                usd: None,
-                confidence: None,
-                inconsistent: why == NoConsensus::Inconsistent,
-                at: now,
-                sources,
+                usd: Some(shown.usd),
+                confidence: Some(shown.confidence),
+                inconsistent: false,
+                at: shown.at,
+                sources: shown.sources,
                 dropped,
             },
+            Err((inconsistent, sources)) => {
+                AssetRate { asset, usd: None, confidence: None, inconsistent, at: now, sources, dropped }
+            }
         }
     }
 
@@ -250,24 +276,28 @@ impl Memory {
         survivors
     }
 
-    /// The rate to publish: the new one, or the last while the new one is a jump that only one poll has seen.
-    fn without_jump(&mut self, new: Consensus, sources: Vec<String>, now: Timestamp) -> Last {
+    /// The rate to publish: the new one, or the last while the new one is a jump that only one poll has seen;
+    /// none once that last one is too old.
+    fn without_jump(&mut self, new: Consensus, sources: &[String], now: Timestamp) -> Option<Last> {
         let differs = |from: Decimal, part: Decimal| {
             let limit = from.checked_mul(part);
             new.usd.checked_sub(from).zip(limit).is_none_or(|(by, limit)| by.abs() > limit)
         };
-        let jumped = |last: &Last| now.since(last.made_at) <= JUMP_WITHIN && differs(last.usd, JUMP_MIN);
+        let recent = |last: &Last| now.since(last.made_at) <= JUMP_WITHIN;
+        let waits = |last: &Last| last.jump.is_some_and(|jump| jump.waits(now));
+        let jumped = |last: &Last| (recent(last) || waits(last)) && differs(last.usd, JUMP_MIN);
         if let Some(last) = self.last.as_mut().filter(|last| jumped(last)) {
-            let seen_before = last.jump.filter(|(usd, _)| !differs(*usd, JUMP_AGREES));
-            if seen_before.is_none_or(|(_, youngest)| new.youngest <= youngest) {
-                last.jump = Some(seen_before.unwrap_or((new.usd, new.youngest)));
-                return last.clone();
+            let seen_before = last.jump.filter(|jump| !differs(jump.usd, JUMP_AGREES));
+            if seen_before.is_none_or(|jump| new.youngest <= jump.youngest) {
+                last.jump = seen_before.or(Some(Jump { usd: new.usd, youngest: new.youngest }));
+                return Some(last.clone()).filter(recent);
             }
         }
+        let sources = sources.to_vec();
         let shown =
             Last { usd: new.usd, confidence: new.confidence, at: new.at, made_at: now, sources, jump: None };
         self.last = Some(shown.clone());
-        shown
+        Some(shown)
     }
 }
 

@@ -89,17 +89,20 @@ pub(crate) enum NoConsensus {
     Inconsistent,
 }
 
-/// The rate that `survivors`, the votes near `center`, stand for. `cast` is how many votes there were.
+/// The rate that `survivors`, the votes near `center`, stand for. `cast` is how many votes there were, and
+/// `spoken` how many with those whose books stand still: who makes a market move that stands still is believed
+/// only as a majority of all.
 pub(crate) fn agree(
     survivors: &[Vote],
     cast: usize,
+    spoken: usize,
     votes_min: usize,
     center: Center,
 ) -> Result<Consensus, NoConsensus> {
     if cast < votes_min.max(1) {
         return Err(NoConsensus::TooFew);
     }
-    if survivors.len() < votes_min || survivors.len().saturating_mul(2) <= cast {
+    if survivors.len() < votes_min || survivors.len().saturating_mul(2) <= spoken.max(cast) {
         return Err(NoConsensus::Inconsistent);
     }
     let consensus = reckon(survivors, center).ok_or(NoConsensus::TooFew)?;

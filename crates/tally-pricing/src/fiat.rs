@@ -13,6 +13,9 @@ use crate::tick::{FiatTick, Venue};
 
 /// How far ahead a source may date its rates: it names a day, and days begin at different hours.
 const AHEAD_MAX: Span = Span::from_secs(86_400);
+/// A source further than this part from the median of all is mistaken: 5 %. In days, no currency here moves so
+/// far, and a shifted point is ten times off.
+const APART_MAX: Decimal = Decimal::from_parts(5, 0, 0, false, 2);
 /// How many currencies one source may name.
 const CURRENCIES_MAX: usize = 400;
 
@@ -59,7 +62,8 @@ impl FiatBook {
         }
     }
 
-    /// The median of the sources that are not too old, for each currency.
+    /// The median of the sources that are not too old, for each currency. Where less than a majority is near
+    /// it, nobody knows who is mistaken, and there is no rate.
     pub(crate) fn rates(&self, now: Timestamp) -> Vec<FiatRate> {
         let mut heard: BTreeMap<&Currency, Vec<(&Venue, PerEuro)>> = BTreeMap::new();
         for (source, table) in &self.sources {
@@ -74,11 +78,18 @@ impl FiatBook {
 }
 
 fn combined(currency: &Currency, rates: &[(&Venue, PerEuro)]) -> Option<FiatRate> {
+    let median = median_of(rates.iter().map(|(_, rate)| rate.units))?;
+    let room = median.checked_mul(APART_MAX)?;
+    let near = |rate: &PerEuro| rate.units.checked_sub(median).is_some_and(|off| off.abs() <= room);
+    let agreed: Vec<_> = rates.iter().filter(|(_, rate)| near(rate)).collect();
+    if agreed.len().saturating_mul(2) <= rates.len() {
+        return None;
+    }
     Some(FiatRate {
         currency: currency.clone(),
-        per_eur: median_of(rates.iter().map(|(_, rate)| rate.units))?.normalize(),
-        at: rates.iter().map(|(_, rate)| rate.at).min()?,
-        sources: rates.iter().map(|(source, _)| source.to_string()).collect(),
+        per_eur: median_of(agreed.iter().map(|(_, rate)| rate.units))?.normalize(),
+        at: agreed.iter().map(|(_, rate)| rate.at).min()?,
+        sources: agreed.iter().map(|(source, _)| source.to_string()).collect(),
     })
 }
 
@@ -159,6 +170,25 @@ mod tests {
         assert_eq!(rates(&restarted, 1_086_400), ["USD 1.3 ecb"], "the source itself is heard again");
         restarted.observe(&[tick("ecb", "EUR", "USD", "1.10", 1_000_000)], Timestamp::from_secs(1_086_400));
         assert_eq!(rates(&restarted, 1_086_400), ["USD 1.3 ecb"], "nothing older replaces it");
+    }
+
+    #[test]
+    fn a_typo_of_one_source_is_no_rate() {
+        let now = Timestamp::from_secs(1_000_000);
+        let said = |others: &[(&'static str, &str)]| {
+            let mut book = FiatBook::default();
+            for (venue, rate) in others {
+                book.observe(&[tick(venue, "EUR", "USD", rate, 990_000)], now);
+            }
+            rates(&book, 1_000_000).join(", ")
+        };
+        assert_eq!(said(&[("a", "1.10"), ("b", "1.20")]), "USD 1.15 a+b");
+        assert_eq!(
+            said(&[("a", "1.08"), ("b", "10.8")]),
+            "",
+            "one of them is mistaken, and nobody knows which"
+        );
+        assert_eq!(said(&[("a", "1.08"), ("b", "10.8"), ("c", "1.09")]), "USD 1.085 a+c");
     }
 
     #[test]

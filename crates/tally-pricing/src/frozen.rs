@@ -2,6 +2,8 @@
 //!
 //! A book that stands still in a market that stands still is none.
 
+use std::collections::BTreeSet;
+
 use rust_decimal::Decimal;
 use tally_types::{Currency, Span, Timestamp};
 
@@ -22,6 +24,8 @@ struct Still {
     since: Timestamp,
     /// The lowest and highest price of each other venue meanwhile, at its place.
     others: Vec<Option<(Decimal, Decimal)>>,
+    /// It was frozen already when this memory began.
+    before: bool,
 }
 
 /// A venue's book in this poll, with its price in US dollars.
@@ -38,9 +42,16 @@ pub(crate) struct Seen<'a> {
 pub(crate) struct Stillness {
     /// Every venue that was ever seen. What is said of one stands at its place here.
     venues: Vec<(Venue, Still)>,
+    /// Who was frozen when this memory began, and has not been seen since.
+    before: BTreeSet<Venue>,
 }
 
 impl Stillness {
+    /// Takes up that a venue was frozen: it stays so until its book moves.
+    pub(crate) fn resume(&mut self, venue: Venue) {
+        self.before.insert(venue);
+    }
+
     /// Takes in one poll; answers the venues that are frozen.
     pub(crate) fn observe(&mut self, poll: &[Seen<'_>], now: Timestamp) -> Vec<Venue> {
         let placed: Vec<_> = poll.iter().map(|seen| (self.place(seen, now), seen)).collect();
@@ -63,7 +74,8 @@ impl Stillness {
         let known = self.venues.iter().position(|(venue, _)| venue == seen.venue);
         known.unwrap_or_else(|| {
             let (price, quote) = (seen.price, seen.quote.clone());
-            let still = Still { price, quote, since: now, others: Vec::new() };
+            let before = self.before.remove(seen.venue);
+            let still = Still { price, quote, since: now, others: Vec::new(), before };
             self.venues.push((seen.venue.clone(), still));
             self.venues.len() - 1
         })
@@ -77,6 +89,7 @@ impl Still {
         self.quote.clone_from(seen.quote);
         self.since = now;
         self.others.clear();
+        self.before = false;
     }
 
     /// Notes where the others are, each with its place.
@@ -97,7 +110,7 @@ impl Still {
             let enough = low.checked_mul(MOVE_MIN);
             high.checked_sub(*low).zip(enough).is_some_and(|(moved, enough)| moved >= enough)
         };
-        now.since(self.since) >= STILL_MIN
-            && self.others.iter().flatten().filter(|range| moved(range)).count() >= MOVERS_MIN
+        let market_moved = || self.others.iter().flatten().filter(|range| moved(range)).count() >= MOVERS_MIN;
+        self.before || (now.since(self.since) >= STILL_MIN && market_moved())
     }
 }

@@ -21,7 +21,7 @@ use crate::poller::Poller;
 /// The name of the lease.
 const LEASE: &str = "rates";
 /// The shortest lease; shorter ones would be lost to a pause of the machine.
-const TTL_MIN: Span = Span::from_secs(3);
+const TTL_MIN: Span = Span::from_millis(1_500);
 /// How often the clock is looked at: it may be advanced by hand.
 const TURN: Duration = Duration::from_millis(100);
 /// Every venue has at least this long to answer.
@@ -44,8 +44,8 @@ pub struct RateSettings {
 }
 
 impl RateSettings {
-    /// No venue may hold up the others for longer than a poll.
-    fn timeout(&self) -> Span {
+    /// How long a venue is waited for: none may hold up the others for longer than a poll.
+    pub fn venue_timeout(&self) -> Span {
         self.timeout.min(self.poll.max(TIMEOUT_MIN))
     }
 }
@@ -189,7 +189,8 @@ impl RateService {
         let mut aggregator = Aggregator::new(self.settings.rules.clone());
         let position = resume(&*self.log, &mut aggregator).await?;
         let settings = &self.settings;
-        let poller = Poller::new(self.feeds.clone(), &settings.intervals, settings.poll, settings.timeout());
+        let poller =
+            Poller::new(self.feeds.clone(), &settings.intervals, settings.poll, settings.venue_timeout());
         Gauges::show_rules(&settings.rules);
         tracing::info!(epoch = grant.epoch.get(), "publishing rates");
         Ok(Term { grant, aggregator, poller, gauges: Gauges::default(), position, polled_at: None })

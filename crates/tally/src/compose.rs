@@ -125,7 +125,7 @@ fn writable(dir: &Path) -> Result<(), ConfigError> {
 }
 
 fn feeds(config: &Config) -> anyhow::Result<Vec<Arc<dyn PriceFeed>>> {
-    let registry = tally_feeds::Feeds::new()?;
+    let registry = tally_feeds::Feeds::new(rate_settings(config).venue_timeout())?;
     let mut feeds = Vec::new();
     for (venue, feed) in config.rates.venues(tally_feeds::Feeds::default_venues()) {
         let key = feed.and_then(|feed| feed.key.as_ref());

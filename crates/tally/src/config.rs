@@ -316,6 +316,11 @@ impl RatesConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        // Rates hold for a minute: one poll may fail, and the next must still be in time.
+        if !(Span::from_millis(100)..=Span::from_secs(30)).contains(&self.poll) {
+            let fault = format!("{} ms is not within 100 ms and 30 s", self.poll.millis());
+            return Err(ConfigError::new("rates.poll", fault));
+        }
         let mut seen = std::collections::BTreeSet::new();
         for feed in &self.feed {
             let venue = &feed.venue;

@@ -106,7 +106,7 @@ async fn answer(spec: &'static VenueSpec, way: Way, mut stream: TcpStream) -> st
     }
     let request = String::from_utf8(request).unwrap();
     let first = match spec.calls {
-        Calls::Together(_) => true,
+        Calls::Together(_) | Calls::Listed(..) => true,
         Calls::PerPair(before, after) => {
             request.contains(&format!("{before}{}{after} ", spec.pairs[0].symbol))
         }
@@ -177,7 +177,7 @@ fn rates(venue: &str, poll: &Poll) -> String {
 /// What one venue's call comes to in one way: that the whole poll fails with some words, or what remains.
 fn expect(spec: &VenueSpec, way: Way, outcome: Result<Poll, PortError>) {
     let name = format!("{} {way:?}: {outcome:?}", spec.name);
-    let together = matches!(spec.calls, Calls::Together(_));
+    let together = !matches!(spec.calls, Calls::PerPair(..));
     let words = match way {
         Way::ErrorWith200 => "answered",
         Way::WebPage => "answered",

@@ -25,7 +25,7 @@ macro_rules! fixture {
 /// Reads one answer, and prints what it came to: `BTC/USD 1 2`, `EUR/USD 1`, `! fault`.
 fn read(spec: &'static VenueSpec, body: &str) -> Vec<String> {
     let pair = match spec.calls {
-        Calls::Together(_) => None,
+        Calls::Together(_) | Calls::Listed(..) => None,
         Calls::PerPair(..) => spec.pairs.first(),
     };
     let mut sheet = Sheet::new(Venue::named(spec.name), spec.pairs, NOW);
@@ -218,7 +218,7 @@ async fn serve(router: Router) -> String {
 }
 
 fn open(venue: &str, url: &str) -> Arc<dyn PriceFeed> {
-    Feeds::new().unwrap().open(venue, Some(url), Some("CG-key")).unwrap()
+    Feeds::new(Span::from_secs(10)).unwrap().open(venue, Some(url), Some("CG-key")).unwrap()
 }
 
 #[tokio::test]
@@ -316,5 +316,54 @@ async fn the_calls_are_the_documented_ones() {
         assert_eq!(poll.retry_after, Some(Span::from_secs(1)), "{venue}");
         let calls = std::mem::take(&mut *seen.lock().unwrap());
         assert!(calls.contains(&(first.to_owned(), key)), "{venue}: {calls:?}");
+    }
+}
+
+/// A venue that refuses a list for one symbol in it: each pair has its answer, and the list is asked for
+/// without that one until an hour is over.
+#[tokio::test]
+async fn a_symbol_that_is_gone_costs_no_other() {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let record = seen.clone();
+    let ticker = |uri: axum::http::Uri| async move {
+        record.lock().unwrap().push(uri.query().unwrap_or_default().to_owned());
+        if uri.query().unwrap().contains("XLTCZUSD") {
+            return fixture!("kraken/error.json").to_owned();
+        }
+        let symbols = uri.query().unwrap().trim_start_matches("pair=").split(',');
+        let rows = symbols.map(|symbol| format!("\"{symbol}\":{{\"a\":[\"2\",\"1\"],\"b\":[\"1\",\"1\"]}}"));
+        format!("{{\"error\":[],\"result\":{{{}}}}}", rows.collect::<Vec<_>>().join(","))
+    };
+    let books = |uri: axum::http::Uri| async move {
+        if uri.query().unwrap().contains("ETHUSDT") {
+            return (StatusCode::BAD_REQUEST, fixture!("binance/error.json")).into_response();
+        }
+        "[{\"symbol\":\"BTCUSDT\",\"bidPrice\":\"1\",\"askPrice\":\"2\"}]".into_response()
+    };
+    let router = Router::new()
+        .route("/0/public/Ticker", get(ticker))
+        .route("/api/v3/ticker/bookTicker", get(books))
+        .route("/v2/tickers", get(|| async { fixture!("bitfinex/error.json") }));
+    let url = serve(router).await;
+
+    let kraken = open("kraken", &url);
+    let asked = |poll: &Poll| {
+        assert_eq!(poll.ticks.len(), 5, "{poll:?}");
+        assert!(poll.faults[0].starts_with("XLTCZUSD: "), "{poll:?}");
+        std::mem::take(&mut *seen.lock().unwrap()).len()
+    };
+    assert_eq!(asked(&kraken.poll(NOW).await.unwrap()), 7, "the list, and each of its six pairs");
+    let later = |secs| NOW.plus(Span::from_secs(secs));
+    assert_eq!(asked(&kraken.poll(later(15)).await.unwrap()), 1, "the list without the one");
+    assert_eq!(asked(&kraken.poll(later(3_600)).await.unwrap()), 7, "it may be back");
+    assert_eq!(asked(&kraken.poll(later(60)).await.unwrap()), 7, "a clock that was set back");
+
+    let poll = open("binance", &url).poll(NOW).await.unwrap();
+    assert!(!poll.ticks.is_empty() && poll.faults[0].starts_with("ETHUSDT: "), "{poll:?}");
+
+    let bitfinex = open("bitfinex", &url);
+    for _ in 0..2 {
+        let error = bitfinex.poll(NOW).await.unwrap_err();
+        assert!(error.to_string().contains("symbols: invalid"), "it refuses every one: {error}");
     }
 }

@@ -12,10 +12,8 @@ use crate::venue::{Calls, Pair, ReadError, VenueSpec, pair};
 pub(crate) const VENUE: VenueSpec = VenueSpec {
     name: "binance",
     host: "https://data-api.binance.vision",
-    calls: Calls::Together(concat!(
-        "/api/v3/ticker/bookTicker?symbols=",
-        "%5B%22BTCUSDT%22,%22ETHUSDT%22,%22LTCUSDT%22,%22BCHUSDT%22,%22USDCUSDT%22%5D"
-    )),
+    // A list in JSON: `["…","…"]`.
+    calls: Calls::Listed("/api/v3/ticker/bookTicker?symbols=%5B%22", "%22,%22", "%22%5D"),
     pairs: &[
         pair("BTCUSDT", "BTC", "USDT"),
         pair("ETHUSDT", "ETH", "USDT"),
@@ -41,13 +39,19 @@ struct Row<'a> {
 
 #[derive(Deserialize)]
 struct Refusal {
+    code: Option<i64>,
     msg: Option<String>,
 }
+
+/// No such symbol.
+const CODE_SYMBOL: i64 = -1121;
 
 fn read(body: &str, _: Option<&'static Pair>, sheet: &mut Sheet) -> Result<(), ReadError> {
     if body.trim_start().starts_with('{') {
         let refusal: Refusal = json(body)?;
-        return Err(ReadError::venue(&refusal.msg.unwrap_or_default()));
+        let message = refusal.msg.unwrap_or_default();
+        let symbol = refusal.code == Some(CODE_SYMBOL);
+        return Err(if symbol { ReadError::symbol(&message) } else { ReadError::venue(&message) });
     }
     let rows: Vec<&RawValue> = json(body)?;
     for row in rows.into_iter().filter_map(row::<Row<'_>>) {

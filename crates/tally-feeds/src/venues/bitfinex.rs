@@ -11,7 +11,7 @@ use crate::venue::{Calls, Pair, ReadError, VenueSpec, pair};
 pub(crate) const VENUE: VenueSpec = VenueSpec {
     name: "bitfinex",
     host: "https://api-pub.bitfinex.com",
-    calls: Calls::Together("/v2/tickers?symbols=tBTCUSD,tETHUSD,tLTCUSD,tBCHN:USD,tUSTUSD"),
+    calls: Calls::Listed("/v2/tickers?symbols=", ",", ""),
     pairs: &[
         pair("tBTCUSD", "BTC", "USD"),
         pair("tETHUSD", "ETH", "USD"),
@@ -28,7 +28,9 @@ fn read(body: &str, _: Option<&'static Pair>, sheet: &mut Sheet) -> Result<(), R
     let rows: Vec<&RawValue> = json(body)?;
     // An error is itself a row: `["error", code, message]`.
     if rows.first().and_then(|first| row::<Cow<'_, str>>(first)).as_deref() == Some("error") {
-        return Err(ReadError::venue(rows.get(2).map_or("", |message| message.get())));
+        let message = rows.get(2).map_or("", |message| message.get());
+        let symbol = message.contains("symbol");
+        return Err(if symbol { ReadError::symbol(message) } else { ReadError::venue(message) });
     }
     for cells in rows.into_iter().filter_map(row::<Vec<&RawValue>>) {
         let symbol = cells.first().and_then(|cell| row::<Cow<'_, str>>(cell));

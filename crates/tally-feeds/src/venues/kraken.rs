@@ -13,7 +13,7 @@ use crate::venue::{Calls, Pair, ReadError, VenueSpec, pair};
 pub(crate) const VENUE: VenueSpec = VenueSpec {
     name: "kraken",
     host: "https://api.kraken.com",
-    calls: Calls::Together("/0/public/Ticker?pair=XXBTZUSD,XETHZUSD,XLTCZUSD,BCHUSD,XXBTZEUR,USDTZUSD"),
+    calls: Calls::Listed("/0/public/Ticker?pair=", ",", ""),
     pairs: &[
         pair("XXBTZUSD", "BTC", "USD"),
         pair("XETHZUSD", "ETH", "USD"),
@@ -51,6 +51,8 @@ fn read(body: &str, _: Option<&'static Pair>, sheet: &mut Sheet) -> Result<(), R
         let too_many = message.contains("Rate limit") || message.contains("Too many requests");
         return Err(if too_many {
             ReadError::TooMany { message, retry_after: RETRY_AFTER_UNSAID }
+        } else if message.contains("Unknown asset pair") {
+            ReadError::Symbol(message)
         } else {
             ReadError::Venue(message)
         });

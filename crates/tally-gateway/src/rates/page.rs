@@ -155,7 +155,12 @@ fn part(amount: Decimal, whole: Decimal) -> Option<String> {
 /// Two decimals and thousands apart where that is enough to tell, else as the rate itself.
 fn for_people(rate: Decimal, text: &str) -> String {
     if rate < Decimal::TEN {
-        return text.to_owned();
+        let fraction = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+        return match fraction {
+            0 => format!("{text}.00"),
+            1 => format!("{text}0"),
+            _ => text.to_owned(),
+        };
     }
     let mut rounded = rate.round_dp(2);
     rounded.rescale(2);
@@ -193,6 +198,8 @@ mod tests {
             ("999.999", "1,000.00"),
             ("12", "12.00"),
             ("1.1506", "1.1506"),
+            ("1", "1.00"),
+            ("9.5", "9.50"),
             ("0.0001512307918", "0.0001512307918"),
         ] {
             assert_eq!(for_people(rate.parse().unwrap(), rate), text);

@@ -141,6 +141,8 @@ async fn the_bare_number_with_its_headers() {
 async fn never_200_without_a_rate() {
     let shop = Shop::open().await;
     assert_eq!(shop.get("/rate/BTC/USD").await.status, 503, "nothing published yet");
+    let all = shop.get("/v1/rates").await;
+    assert_eq!((all.status, all.header("retry-after")), (503, "15"), "not one rate: {}", all.body);
     shop.publish(&[("BTC", "6612.41"), ("ETH", "disagree"), ("LTC", "none")]);
     for (path, status, reason) in [
         ("/rate/DOGE/USD", 404, "RecordNotFound"),
@@ -159,6 +161,8 @@ async fn never_200_without_a_rate() {
         assert!(reply.body.contains(reason), "{path}: {}", reply.body);
         assert_eq!(reply.header("retry-after").is_empty(), status == 404, "{path}");
         assert_eq!(reply.header("cache-control"), "no-store", "{path}");
+        let open = if path == "/rate/BTC/" { "" } else { "*" };
+        assert_eq!(reply.header("access-control-allow-origin"), open, "{path}");
     }
 }
 

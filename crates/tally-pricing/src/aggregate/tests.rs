@@ -131,6 +131,55 @@ fn a_frozen_venue_is_dropped_only_if_the_market_moves() {
 }
 
 #[test]
+fn frozen_is_five_minutes_while_two_others_move_a_quarter_of_a_percent() {
+    for (name, polls, moved, frozen) in [
+        ("both moved", 20, ["100.25", "99.7506"], true),
+        ("less than 300 s", 19, ["100.25", "99.75"], false),
+        ("one moved less", 20, ["100.25", "99.76"], false),
+        ("only one moved", 20, ["100.25", "100"], false),
+    ] {
+        let mut market = Market::new();
+        let mut last = String::new();
+        for poll in 0..=polls {
+            let [b, c] = if poll == polls { moved } else { ["100"; 2] };
+            last = market.btc(&[("a", "100"), ("b", b), ("c", c), ("e", "100"), ("f", "100")]);
+        }
+        assert_eq!(last.contains("-a:frozen"), frozen, "{name}: {last}");
+        assert!(!last.contains("-b:frozen"), "{name}: {last}");
+    }
+}
+
+#[test]
+fn each_asset_needs_its_votes() {
+    let mut market = Market::new();
+    let pairs = ["BTC/USD", "ETH/USD", "LTC/USD", "BCH/USD", "USDT/USD", "USDC/USD"];
+    let mut by = |venues: &[&'static str]| {
+        let said: Vec<_> =
+            pairs.iter().flat_map(|pair| venues.iter().map(|venue| (*venue, *pair, "1"))).collect();
+        let published = market.poll(&said);
+        let priced: Vec<_> =
+            pairs.iter().filter(|pair| !show(&published, &pair[..pair.len() - 4]).contains("un")).collect();
+        priced.into_iter().map(|pair| &pair[..pair.len() - 4]).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(by(&["a"]), "");
+    assert_eq!(by(&["a", "b"]), "LTC BCH");
+    assert_eq!(by(&["a", "b", "c"]), "BTC ETH LTC BCH USDT USDC");
+}
+
+#[test]
+fn a_vote_through_a_token_is_as_old_and_as_wide_as_both() {
+    let mut market = Market::new();
+    let peg = ["a", "b", "c"].map(|venue| (venue, "USDT/USD", "0.99"));
+    market.poll(&peg);
+    let made = market.now;
+    let coins = ["d", "e", "f"].map(|venue| (venue, "BTC/USDT", "100"));
+    let published = market.poll(&coins);
+    let rate = published.assets.iter().find(|rate| rate.asset == c("BTC")).unwrap();
+    assert_eq!((rate.usd, rate.at), (Some(d("99")), made), "the token's book is the older one");
+    assert_eq!(rate.confidence.unwrap().normalize(), d("0.0099"), "half the spread, in dollars");
+}
+
+#[test]
 fn a_jump_waits_for_a_second_poll() {
     let mut market = Market::new();
     let mut all = |price: &str| market.btc(&[("a", price), ("b", price), ("c", price)]);
@@ -143,6 +192,9 @@ fn a_jump_waits_for_a_second_poll() {
     assert_eq!(all("171"), "171 by a+b+c", "two polls agree");
     assert_eq!(all("100"), "171 by a+b+c");
     assert_eq!(all("99"), "99 by a+b+c");
+    assert_eq!(all("113.86"), "99 by a+b+c", "15.01 %");
+    assert_eq!(all("84.15"), "84.15 by a+b+c", "15 % down is no jump");
+    assert_eq!(all("71.5"), "84.15 by a+b+c", "15.03 % down");
 }
 
 #[test]
@@ -153,7 +205,97 @@ fn a_jump_is_not_confirmed_by_hearing_nothing_new() {
     assert_eq!(market.btc(&[]), "100 by a+b+c");
     assert_eq!(market.btc(&[]), "100 by a+b+c");
     assert_eq!(market.btc(&[]), "100 by a+b+c");
-    assert_eq!(market.btc(&[]), "150 by a+b+c", "after a minute it is no jump any more");
+    assert_eq!(market.btc(&[]), "unavailable", "the rate before is too old now, and one poll proves nothing");
+    let one = [("a", "BTC/USD", "150")];
+    assert_eq!(show(&market.poll(&one), "BTC"), "unavailable -b:stale -c:stale");
+    assert_eq!(market.btc(&[("a", "150"), ("b", "150"), ("c", "150")]), "150 by a+b+c");
+}
+
+#[test]
+fn polls_that_never_agree_prove_no_jump() {
+    let mut market = Market::new();
+    let mut all = |price: &str| market.btc(&[("a", price), ("b", price), ("c", price)]);
+    assert_eq!(all("100"), "100 by a+b+c");
+    for price in ["140", "170", "140", "170"] {
+        assert_eq!(all(price), "100 by a+b+c", "{price}");
+    }
+    for price in ["140", "170", "140"] {
+        assert_eq!(all(price), "unavailable", "{price}: nobody can say, and the last rate is too old");
+    }
+    assert_eq!(all("141"), "141 by a+b+c");
+}
+
+#[test]
+fn after_an_outage_no_rate_is_a_jump() {
+    let mut market = Market::new();
+    market.btc(&[("a", "100"), ("b", "100"), ("c", "100")]);
+    market.now = market.now.plus(Span::from_secs(600));
+    assert_eq!(market.btc(&[("a", "150"), ("b", "150"), ("c", "150")]), "150 by a+b+c");
+}
+
+#[test]
+fn what_was_held_against_a_venue_outlives_the_publisher() {
+    let mut market = Market::new();
+    let mut price = d("100");
+    let mut last = None;
+    for poll in 0..=20 {
+        let text = price.to_string();
+        let far = if poll % 2 == 0 { "130" } else { "131" };
+        let honest = ["a", "b", "c"].map(|venue| (venue, "BTC/USD", text.as_str()));
+        let more = [("x", "BTC/USD", "100"), ("y", "BTC/USD", far)];
+        last = Some(market.poll(&[&honest[..], &more].concat()));
+        price += d("0.05");
+    }
+    let last = last.unwrap();
+    assert_eq!(show(&last, "BTC"), "101 by a+b+c -x:frozen -y:outlier");
+    market.aggregator = Aggregator::new(RateRules::default());
+    market.aggregator.resume(&last);
+    let mut said = |x: &str| market.btc(&[("a", "101"), ("b", "101"), ("c", "101"), ("x", x), ("y", "101")]);
+    assert_eq!(said("100"), "101 by a+b+c -x:frozen -y:returning");
+    assert_eq!(said("100"), "101 by a+b+c+y -x:frozen", "two polls near the others");
+    assert_eq!(said("100.9"), "101 by a+b+c+x+y", "its book has moved");
+}
+
+#[test]
+fn who_moves_alone_is_no_majority() {
+    let mut market = Market::new();
+    let mut last = String::new();
+    for poll in 0..=20 {
+        let liars = if poll % 2 == 0 { "5" } else { "5.02" };
+        let said = [("a", "5"), ("b", "5"), ("c", "5"), ("x", liars), ("y", liars)];
+        let said: Vec<_> = said.iter().map(|(venue, price)| (*venue, "LTC/USD", *price)).collect();
+        last = show(&market.poll(&said), "LTC");
+    }
+    assert_eq!(last, "inconsistent -a:frozen -b:frozen -c:frozen");
+}
+
+#[test]
+fn one_fresh_vote_carries_no_old_one() {
+    let mut market = Market::new();
+    let ltc = [("a", "LTC/USD", "5"), ("b", "LTC/USD", "5")];
+    assert_eq!(show(&market.poll(&ltc), "LTC"), "5 by a+b");
+    let mut last = String::new();
+    for _ in 0..5 {
+        last = show(&market.poll(&ltc[..1]), "LTC");
+    }
+    assert_eq!(last, "unavailable -b:stale");
+}
+
+#[test]
+fn a_peg_is_lost_past_two_percent() {
+    for (peg, rate) in [
+        ("0.98", "98 by a+b+d+e+f"),
+        ("1.02", "102 by a+b+d+e+f"),
+        ("0.9799", "97.99 by a+e+f -b:depeg -d:depeg"),
+        ("1.0201", "102.01 by a+e+f -b:depeg -d:depeg"),
+    ] {
+        let mut market = Market::new();
+        let usd = (d(peg) * d("100")).to_string();
+        let direct = ["a", "e", "f"].map(|venue| (venue, "BTC/USD", usd.as_str()));
+        let pegs = ["a", "b", "c"].map(|venue| (venue, "USDT/USD", peg));
+        let tokens = ["b", "d"].map(|venue| (venue, "BTC/USDT", "100"));
+        assert_eq!(show(&market.poll(&[&direct[..], &pegs, &tokens].concat()), "BTC"), rate, "{peg}");
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn survivors(votes: &[Vote], center: Center) -> Vec<Vote> {
 
 fn judge(votes: &[Vote], votes_min: usize) -> Result<Consensus, NoConsensus> {
     let center = Center::of(votes).unwrap();
-    agree(&survivors(votes, center), votes.len(), votes_min, center)
+    agree(&survivors(votes, center), votes.len(), votes.len(), votes_min, center)
 }
 
 #[test]
@@ -37,6 +37,7 @@ fn vectors() {
         ("two of three, three needed", &["100", "100.2", "150"], 3, Err(NoConsensus::Inconsistent)),
         ("two camps", &["100", "100", "120", "120"], 3, Err(NoConsensus::Inconsistent)),
         ("two camps, two needed", &["100", "100", "120", "120"], 2, Err(NoConsensus::Inconsistent)),
+        ("half of four is no majority", &["94", "100", "100", "106"], 2, Err(NoConsensus::Inconsistent)),
         ("two where three are needed", &["64000", "64010"], 3, Err(NoConsensus::TooFew)),
         ("two where two are needed", &["64000", "64010"], 2, Ok("64005")),
         ("one where one is enough", &["64000"], 1, Ok("64000")),
@@ -53,8 +54,21 @@ fn tau_and_confidence() {
     let all = votes(&["6612.35", "6612.41", "6613.00", "6611.90", "6640.10"]);
     let center = Center::of(&all).unwrap();
     assert_eq!(center.tau, "33.06205".parse().unwrap());
-    let consensus = agree(&survivors(&all, center), 5, 3, center).unwrap();
+    let consensus = agree(&survivors(&all, center), 5, 5, 3, center).unwrap();
     assert_eq!(consensus.confidence, "0.59".parse().unwrap(), "the farther quartile, 6613.00");
+
+    for (name, prices, tau) in [
+        ("by the deviations", &["999", "1000", "1000", "1001", "1004"][..], "7.413"),
+        ("at least 0.5 %", &["1000", "1000", "1000"], "5"),
+        ("at most 5 %", &["96", "98", "100", "102", "104"], "5"),
+    ] {
+        assert_eq!(Center::of(&votes(prices)).unwrap().tau, tau.parse().unwrap(), "{name}");
+    }
+
+    let four = judge(&votes(&["100", "100.1", "100.2", "100.6"]), 3).unwrap();
+    assert_eq!(four.confidence, "0.15".parse().unwrap(), "quartiles from four votes on");
+    let three = judge(&votes(&["100", "100.1", "100.6"]), 3).unwrap();
+    assert_eq!(three.confidence, "0.5".parse().unwrap(), "the extremes below");
 
     let mut wide = votes(&["100", "100", "100"]);
     for (vote, spread) in wide.iter_mut().zip(["0.1", "0.8", "0.9"]) {
@@ -99,7 +113,7 @@ proptest! {
         let near: Vec<_> = survivors(&all, center);
         let counted: Vec<_> = near.iter().zip(&held).filter(|(_, held)| !**held).map(|(vote, _)| vote.clone()).collect();
         for counted in [&near, &counted] {
-            if let Ok(consensus) = agree(counted, all.len(), votes_min, center) {
+            if let Ok(consensus) = agree(counted, all.len(), all.len(), votes_min, center) {
                 prop_assert!(consensus.usd >= honest[0] && consensus.usd <= honest[honest.len() - 1]);
                 prop_assert!(consensus.confidence <= consensus.usd * CONFIDENCE_MAX);
             }

@@ -274,6 +274,25 @@ async fn a_standby_takes_over_within_two_polls() {
     assert!(epochs.is_sorted() && epochs.first() < epochs.last());
 }
 
+/// The publisher dies at any moment of its poll; its lease must run out by itself.
+#[tokio::test(start_paused = true)]
+async fn two_polls_suffice_however_often_venues_are_asked() {
+    for (poll, dies_after) in [(1, 200), (2, 900), (15, 0), (15, 7_400), (30, 14_900), (30, 29_900)] {
+        let world = World::new();
+        let settings = RateSettings { poll: Span::from_secs(poll), ..RateSettings::default() };
+        let (_, first) = world.start_with(settings.clone());
+        secs(3 * poll).await;
+        let (_, _second) = world.start_with(settings);
+        secs(2 * poll).await;
+        sleep(Duration::from_millis(dies_after)).await;
+        first.abort();
+        let _ = first.await;
+        let before = world.published();
+        secs(2 * poll).await;
+        assert!(world.published() > before, "asked every {poll} s, dead {dies_after} ms after a poll");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_was_lost_is_not_published_under() {
     let world = World::new();

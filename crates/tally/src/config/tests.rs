@@ -32,6 +32,8 @@ fn a_fault_is_one_line_that_names_the_key() {
         ("secret in the clear", "env:TALLY_MASTER_KEY", "0123456789abcdef", "secrets.master"),
         ("chain id", "id = \"ltc\"", "id = \"LTC!\"", "chain"),
         ("span", "[[chain]]", "[rates]\npoll = \"soon\"\n[[chain]]", "rates.poll"),
+        ("never asked", "[[chain]]", "[rates]\npoll = \"31s\"\n[[chain]]", "rates.poll"),
+        ("always asked", "[[chain]]", "[rates]\npoll = \"0s\"\n[[chain]]", "rates.poll"),
         (
             "venue twice",
             "[[chain]]",
