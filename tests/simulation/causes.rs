@@ -160,10 +160,13 @@ impl Judge {
         ensure(leaves || self.truth().was_left(&block), "the block stays")?;
         if in_mempool && !self.tolerates("unmined") {
             let now_ms = self.now_ms();
+            let lately_ms = now_ms.saturating_sub(STALE_MS);
             let truth = self.truth();
             let transaction = truth.transaction(&key.txid).ok_or("there is no such transaction")?;
-            let held = transaction.was_in_mempool(now_ms.saturating_sub(STALE_MS), now_ms);
-            ensure(held, "it is not in the mempool")?;
+            // What is in a block of the node's branch that is yet to be connected is not gone either.
+            let held =
+                transaction.was_in_mempool(lately_ms, now_ms) || transaction.was_in_block(lately_ms, now_ms);
+            ensure(held, "it is neither in the mempool nor in a block")?;
         }
         self.change(key, if in_mempool { Standing::Mempool } else { Standing::Gone });
         Ok(())

@@ -94,7 +94,7 @@ impl Play {
             25 => self.unwatch(),
             26 => {
                 self.world.tell("the lease is taken away");
-                self.world.lease.revoke("watch.btc.0");
+                self.world.lease.revoke("watch.btc.0-0");
             }
             27 => self.kill().await,
             28 => self.restart().await,

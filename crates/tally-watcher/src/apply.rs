@@ -2,17 +2,23 @@
 //!
 //! Not here: matching (`rescan`).
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use tally_events::{Fact, FoundBlock, RescanApplied};
-use tally_ports::PortError;
+use tally_ports::{PortError, Store};
 use tally_tracker::{Credit, Header, Input, RescanPart, Scanned};
-use tally_types::{BlockRef, Position};
+use tally_types::{BlockHash, BlockRef, Position};
+use tokio::sync::oneshot;
 
 use crate::convert;
-use crate::persist::known_block;
+use crate::persist::{Note, known_block};
 use crate::rescan::append_to_rescans;
 use crate::trouble::Trouble;
 use crate::worker::Worker;
+
+/// How long the store may take to hold what was told.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 impl Worker {
     /// Takes one reported part over, if there is one. True if there may be more.
@@ -50,7 +56,7 @@ impl Worker {
     /// Makes the payments of one block its own, but for those it has. A block that is not on the branch was read
     /// from a node on another one: then the branch's own block of that height is matched.
     async fn take_over(&mut self, found: FoundBlock) -> Result<(), Trouble> {
-        let mut block = if self.is_own_block(found.block).await? {
+        let block = if self.is_own_block(found.block).await? {
             scanned(found)
         } else {
             let header = self.header_on_branch(found.block.height).await?;
@@ -59,23 +65,45 @@ impl Worker {
             let block = self.ports.source.scan(&header, &self.shared.watch).await;
             convert::scanned(block.map_err(|error| Trouble::Block { height, error })?, matched)
         };
-        let (store, at) = (self.ports.store.clone(), block.header.block.hash);
-        let credits = std::mem::take(&mut block.credits);
-        let unknown = tokio::task::spawn_blocking(move || {
-            let is_known = |credit: &Credit| Ok(known_block(&*store, &credit.key)? == Some(at));
-            credits
-                .into_iter()
-                .filter_map(|credit| match is_known(&credit) {
-                    Ok(known) => (!known).then_some(Ok(credit)),
-                    Err(error) => Some(Err(error)),
-                })
-                .collect::<Result<Vec<Credit>, PortError>>()
+        self.find(block).await
+    }
+
+    /// What a block of the branch holds, but for what is known to be in it. A payment that is too deep to be followed
+    /// is known by the store.
+    pub(crate) async fn find(&mut self, mut block: Scanned) -> Result<(), Trouble> {
+        let base = self.tracker.base();
+        let deep = base.is_none_or(|base| {
+            let followed = self.config.settings.window().try_into().unwrap_or(u64::MAX);
+            let top = self.tracker.tip().unwrap_or(base).height;
+            block.header.block.height <= base.height.max(top.below(followed))
         });
-        let unknown = unknown.await.map_err(|error| {
-            Trouble::Log(PortError::transient("a read of the store was cut short").because(error))
-        })?;
-        block.credits = unknown.map_err(Trouble::Log)?;
+        if deep {
+            self.let_store_catch_up().await?;
+            let (store, at) = (self.ports.store.clone(), block.header.block.hash);
+            let credits = std::mem::take(&mut block.credits);
+            let unknown = tokio::task::spawn_blocking(move || unknown_in(&*store, at, credits));
+            let unknown = unknown.await.map_err(|error| {
+                Trouble::Log(PortError::transient("a read of the store was cut short").because(error))
+            })?;
+            block.credits = unknown.map_err(Trouble::Log)?;
+        }
         self.say(Input::Found(&block), self.ports.clock.now()).await
+    }
+
+    /// Waits until the store holds what this worker has told of. A store that has failed is left behind; then a
+    /// payment may be told of twice.
+    async fn let_store_catch_up(&self) -> Result<(), Trouble> {
+        let written = async {
+            self.shared.wait_for_note(self.last).await;
+            let (done, written) = oneshot::channel();
+            if self.notes.send(Note::Flush(done)).await.is_ok() {
+                // Answered, or the persister has ended: there is no more to wait for.
+                let _ = written.await;
+            }
+        };
+        let late =
+            || Trouble::Log(PortError::transient("the store has not caught up with the log within 5 s"));
+        tokio::time::timeout(CATCH_UP, written).await.map_err(|_| late())
     }
 
     async fn is_own_block(&self, block: BlockRef) -> Result<bool, Trouble> {
@@ -102,6 +130,17 @@ impl Worker {
         .map_err(Trouble::Log)?;
         Ok(())
     }
+}
+
+/// The payments that are not known to be in a block.
+fn unknown_in(store: &dyn Store, at: BlockHash, credits: Vec<Credit>) -> Result<Vec<Credit>, PortError> {
+    let mut unknown = Vec::new();
+    for credit in credits {
+        if known_block(store, &credit.key)? != Some(at) {
+            unknown.push(credit);
+        }
+    }
+    Ok(unknown)
 }
 
 fn scanned(found: FoundBlock) -> Scanned {

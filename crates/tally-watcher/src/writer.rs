@@ -37,6 +37,7 @@ impl Worker {
     }
 
     async fn append_batch(&mut self, facts: Vec<Fact>) -> Result<(), Trouble> {
+        self.stop_if_not_alone()?;
         let now = self.ports.clock.now();
         let subject = &self.shared.subject;
         let (epoch, shard) = (self.epoch, self.shared.shard);
@@ -72,6 +73,17 @@ impl Worker {
         Ok(())
     }
 
+    /// What others have written since the facts were decided speaks against them; a later lease, against us.
+    fn stop_if_not_alone(&mut self) -> Result<(), Trouble> {
+        let known = self.last;
+        match self.fold_arrived() {
+            _ if self.retired => Err(Trouble::Retired),
+            true => Err(Trouble::Deposed),
+            false if self.last != known => Err(Trouble::Stale),
+            false => Ok(()),
+        }
+    }
+
     /// A transaction that left is news when it is in the mempool again, even if it was there a moment ago.
     fn forget_lost(&mut self, fact: &Fact) {
         match fact {
@@ -99,11 +111,14 @@ impl Worker {
     }
 
     /// Folds what has come from the log and is not our own. True if it was written under a later lease.
+    ///
+    /// The lease is looked at of all that comes: where another has written the same before us, the log has taken ours
+    /// for a repetition, so that it looks like our own.
     pub(crate) fn fold_arrived(&mut self) -> bool {
         let mut overtaken = false;
         for own in self.shared.collect() {
+            overtaken |= own.epoch > self.epoch;
             if own.position > self.last {
-                overtaken |= own.epoch > self.epoch;
                 self.fold(&own.fact, own.position);
             }
         }

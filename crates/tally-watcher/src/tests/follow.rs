@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tally_events::{Fact, Shard};
 use tally_testkit::{MemoryLog, chain_id, script};
-use tally_types::{Height, Position};
+use tally_types::{Height, Position, Timestamp};
 
 use super::scene::{GATE, Scene, chain, quoted, subject};
 use crate::follower::Follower;
@@ -54,7 +54,7 @@ async fn a_reorg_takes_a_payment_out_and_back_in_another_block() {
     scene.settled().await;
     assert_eq!(
         scene.trace_from("seen"),
-        "seen(a) mined(a@6) confirmed(a 1) +6 confirmed(a 2) +7 -7 unmined(a@6) -6 -5 +5' +6' \
+        "seen(a) mined(a@6) confirmed(a 1) +6 confirmed(a 2) +7 -7 -6 unmined(a@6) -5 +5' +6' \
          mined(a@7') confirmed(a 1) +7'"
     );
 }
@@ -75,7 +75,7 @@ async fn a_reorg_says_which_payments_are_back_in_the_mempool() {
     scene.settled().await;
     assert_eq!(
         scene.trace_from("+6"),
-        "+6 unmined(a@6 gone) unmined(b@6) -6 +6' +7",
+        "+6 -6 unmined(a@6 gone) unmined(b@6) +6' +7",
         "one was looked for in vain, the other is there"
     );
     scene.node().mine_only(&[kept]);
@@ -167,6 +167,15 @@ async fn a_double_spend_in_a_block_is_noticed() {
     assert_eq!(scene.trace_from("seen"), "seen(a) replaced(a) +4");
 }
 
+/// What each block says was looked at.
+fn connected(scene: &Scene) -> Vec<Timestamp> {
+    let said = |recorded: tally_events::Recorded| match recorded.event.fact {
+        Fact::BlockConnected(block) => Some(block.observed_at),
+        _ => None,
+    };
+    scene.facts().into_iter().filter_map(said).collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_long_way_is_gone_in_runs_that_end_100_below_the_tip() {
     let mut scene = Scene::with_height(50);
@@ -182,20 +191,19 @@ async fn a_long_way_is_gone_in_runs_that_end_100_below_the_tip() {
     assert!(trace.starts_with(start), "{trace}");
     assert!(trace.contains("confirmed(a 30) +80 +81..880 +881..1680 +1681..1951 +1952 +1953 "), "{trace}");
     assert!(trace.ends_with("+2050 +2051"), "{trace}");
-    let observed: Vec<_> = scene
-        .facts()
-        .into_iter()
-        .filter_map(|recorded| match recorded.event.fact {
-            Fact::BlockConnected(block) => Some((block.observed_at, block.time)),
-            _ => None,
-        })
-        .collect();
-    let (last, behind) = observed.split_last().unwrap();
+    let observed = connected(&scene);
     assert!(
-        behind.iter().all(|(observed_at, time)| observed_at == time),
-        "behind the node: the header's time"
+        observed.iter().all(|observed_at| *observed_at == Timestamp::EPOCH),
+        "no block says that anything was looked at before the mempool was"
     );
-    assert_eq!(last.0, scene.now(), "at its tip: the clock");
+    assert_eq!(scene.folded().observed_at(), scene.now(), "then it is reported");
+    scene.advance(5);
+    scene.rounds().await;
+    let looked_at = scene.now();
+    scene.advance(5);
+    scene.node().mine(1);
+    scene.settled().await;
+    assert_eq!(connected(&scene).last(), Some(&looked_at), "the last look, not the clock");
 }
 
 #[tokio::test(start_paused = true)]
