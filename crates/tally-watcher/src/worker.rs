@@ -39,6 +39,8 @@ pub(crate) struct Worker {
     /// The chain as the log has it, up to `last`.
     pub(crate) tracker: Tracker,
     pub(crate) last: Position,
+    /// The last of it that came from the log, and not from our own append.
+    pub(crate) arrived: Position,
     /// The last checkpoint's first part.
     pub(crate) checkpoint: Position,
     pub(crate) epoch: Epoch,
@@ -101,6 +103,7 @@ impl Worker {
             notes,
             tracker,
             last,
+            arrived: last,
             checkpoint,
             epoch: Epoch::NONE,
             memory: MempoolMemory::default(),
