@@ -258,15 +258,16 @@ impl Judge {
             let other = &other.payment;
             other.txid == payment.txid || other.script == payment.script
         });
-        let earliest = related.filter_map(|one| one.first_held()).min().map(|at_ms| self.timeline.at(at_ms));
+        // The clock is read before the node is asked, so that nobody loses by the way of the answer; it may have
+        // jumped meanwhile.
+        let held_ms = related.filter_map(|one| one.first_held()).min();
+        let earliest = held_ms.map(|at_ms| self.timeline.at(at_ms.saturating_sub(STALE_MS)));
         let header = block.and_then(|block| self.chain.body(&block.hash)).map(|(header, _)| header.time);
         let inherited = self.deposits.iter().filter(|(key, _)| {
             truth.transaction(&key.txid).is_some_and(|other| other.payment.script == payment.script)
         });
         let inherited = inherited.map(|(_, entry)| entry.first_seen).min();
-        let known = earliest.into_iter().chain(header).chain(inherited).min();
-        // The clock is read before the node is asked, so that nobody loses by the way of the answer.
-        let earliest = known.map(|known| known.minus(Span::from_millis(STALE_MS)));
+        let earliest = earliest.into_iter().chain(header).chain(inherited).min();
         ensure(
             earliest.is_none_or(|earliest| deposit.first_seen >= earliest),
             "first seen before it was there",

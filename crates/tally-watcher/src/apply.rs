@@ -2,6 +2,7 @@
 //!
 //! Not here: matching (`rescan`).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -11,8 +12,9 @@ use tally_tracker::{Credit, Header, Input, RescanPart, Scanned};
 use tally_types::{BlockHash, BlockRef, Position};
 use tokio::sync::oneshot;
 
+use crate::addresses::mined_key;
 use crate::convert;
-use crate::persist::{Note, known_block};
+use crate::persist::{MinedRow, Note, known_block, known_in};
 use crate::rescan::append_to_rescans;
 use crate::trouble::Trouble;
 use crate::worker::Worker;
@@ -69,7 +71,7 @@ impl Worker {
     }
 
     /// What a block of the branch holds, but for what is known to be in it. A payment that is too deep to be followed
-    /// is known by the store.
+    /// is known by the store, and so is one by another identity.
     pub(crate) async fn find(&mut self, mut block: Scanned) -> Result<(), Trouble> {
         let base = self.tracker.base();
         let deep = base.is_none_or(|base| {
@@ -77,7 +79,7 @@ impl Worker {
             let top = self.tracker.tip().unwrap_or(base).height;
             block.header.block.height <= base.height.max(top.below(followed))
         });
-        if deep {
+        if deep || block.credits.iter().any(has_several_ways) {
             self.let_store_catch_up().await?;
             let (store, at) = (self.ports.store.clone(), block.header.block.hash);
             let credits = std::mem::take(&mut block.credits);
@@ -133,14 +135,36 @@ impl Worker {
 }
 
 /// The payments that are not known to be in a block.
+///
+/// Where a chain has several ways to find payments, each has its own identities. So where one is known to a script that
+/// is not among those found now, the block was read in another way before, and what was paid to the script is told.
 fn unknown_in(store: &dyn Store, at: BlockHash, credits: Vec<Credit>) -> Result<Vec<Credit>, PortError> {
+    let found: BTreeSet<Vec<u8>> = credits.iter().map(|credit| mined_key(&credit.key)).collect();
     let mut unknown = Vec::new();
     for credit in credits {
         if known_block(store, &credit.key)? != Some(at) {
             unknown.push(credit);
         }
     }
+    if unknown.iter().any(has_several_ways) {
+        let mut known = known_in(store, at)?;
+        known.retain(|(key, _, _)| !found.contains(key));
+        unknown.retain(|credit| {
+            let told =
+                |(_, script, currency): &MinedRow| *script == credit.script && *currency == credit.currency;
+            let told = has_several_ways(credit) && known.iter().any(told);
+            if told {
+                tracing::warn!(block = %at, deposit = %credit.key, "was told before, found in another way");
+            }
+            !told
+        });
+    }
     Ok(unknown)
+}
+
+/// Whether a payment may be known by another identity: one that names what it spends is not.
+fn has_several_ways(credit: &Credit) -> bool {
+    credit.inputs.is_empty()
 }
 
 fn scanned(found: FoundBlock) -> Scanned {
@@ -157,5 +181,85 @@ fn scanned(found: FoundBlock) -> Scanned {
         spends: Vec::new(),
         method: None,
         watched_through: Position::START,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tally_ports::WriteBatch;
+    use tally_testkit::{MemoryStore, script};
+    use tally_types::{BaseUnits, DepositKey, OutPoint, TxId};
+
+    use super::*;
+    use crate::addresses::{Mined, mined_value};
+
+    fn credit(txid: u8, slot: &str, to: u64, currency: &str) -> Credit {
+        Credit {
+            key: DepositKey { txid: TxId::from_display([txid; 32]), slot: slot.to_owned() },
+            currency: currency.parse().unwrap(),
+            amount: BaseUnits::from_units(10),
+            script: script(to),
+            inputs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_block_that_is_read_in_another_way_credits_nothing_twice() {
+        let at = BlockHash::from_display([9; 32]);
+        let trace = || vec![credit(1, "value", 1, "ETH"), credit(2, "0-1", 1, "ETH")];
+        let balance = || vec![credit(1, "value", 1, "ETH"), credit(9, "balance-1", 1, "ETH")];
+        let plus = |mut credits: Vec<Credit>, more: Credit| {
+            credits.push(more);
+            credits
+        };
+        let spending = |mut credit: Credit| {
+            credit.inputs = vec![OutPoint { txid: TxId::from_display([5; 32]), vout: 0 }];
+            credit
+        };
+        type Row = (&'static str, Vec<Credit>, Vec<Credit>, Vec<Credit>);
+        let rows: [Row; 8] = [
+            ("nothing is known", vec![], trace(), trace()),
+            ("the same way", trace(), trace(), vec![]),
+            ("balances after traces", trace(), balance(), vec![]),
+            ("traces after balances", balance(), trace(), vec![]),
+            (
+                "by transactions alone before",
+                vec![credit(1, "value", 1, "ETH")],
+                trace(),
+                vec![credit(2, "0-1", 1, "ETH")],
+            ),
+            (
+                "another address is news",
+                balance(),
+                plus(trace(), credit(3, "0-2", 2, "ETH")),
+                vec![credit(3, "0-2", 2, "ETH")],
+            ),
+            (
+                "another currency is news",
+                balance(),
+                plus(trace(), credit(3, "log-1", 1, "USDT")),
+                vec![credit(3, "log-1", 1, "USDT")],
+            ),
+            (
+                "what names its inputs has one way",
+                vec![spending(credit(1, "0", 1, "BTC"))],
+                vec![spending(credit(2, "0", 1, "BTC"))],
+                vec![spending(credit(2, "0", 1, "BTC"))],
+            ),
+        ];
+        for (name, known, found, expected) in rows {
+            let store = MemoryStore::new();
+            let mut batch = WriteBatch::default();
+            let elsewhere = credit(7, "0-7", 1, "ETH");
+            for (credit, block) in
+                known.into_iter().map(|one| (one, at)).chain([(elsewhere, BlockHash::from_display([8; 32]))])
+            {
+                let Credit { key, currency, amount, script, .. } = credit;
+                let row = mined_key(&key);
+                batch.put(row, mined_value(&Mined { key, block, currency, amount, script }));
+            }
+            store.commit(batch).unwrap();
+            assert_eq!(unknown_in(&store, at, found).unwrap(), expected, "{name}");
+        }
     }
 }

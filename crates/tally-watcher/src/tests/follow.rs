@@ -39,6 +39,31 @@ async fn a_payment_is_seen_mined_and_confirmed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_block_is_one_append_with_all_that_it_brings() {
+    let mut scene = Scene::with_height(5);
+    for number in 1..=3 {
+        scene.quote(number, 0);
+    }
+    scene.start();
+    scene.settled().await;
+    for (brings, reorg) in [("payments", false), ("a reorg with payments", true)] {
+        let appends = scene.running.as_ref().unwrap().appends();
+        if reorg {
+            scene.node().reorg(1, 1, &[]);
+        } else {
+            for number in 1..=3 {
+                scene.node().pay(&script(number), 1000);
+            }
+            scene.node().mine(1);
+        }
+        scene.settled().await;
+        assert_eq!(scene.running.as_ref().unwrap().appends(), appends + 1, "{brings}: {}", scene.trace());
+    }
+    let leaves = "+6 -6 unmined(a@6) unmined(b@6) unmined(c@6) mined(a@6') ";
+    assert!(scene.trace_from("+6").starts_with(leaves), "{}", scene.trace());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reorg_takes_a_payment_out_and_back_in_another_block() {
     let mut scene = Scene::with_height(5);
     scene.quote(1, 0);
