@@ -328,7 +328,11 @@ async fn a_rescan_over_blocks_found_by_balance_pays_nothing_twice() {
     for (height, expected) in (3..).zip(again) {
         assert_eq!(scan(&source, height, &shop()).await, expected, "again {height}");
     }
-    assert_eq!(counts.of("tally_incidents_total", "kind=state_gap_unsettled"), 1, "nobody knows, so it is said");
+    assert_eq!(
+        counts.of("tally_incidents_total", "kind=state_gap_unsettled"),
+        1,
+        "nobody knows, so it is said"
+    );
 }
 
 #[tokio::test]
