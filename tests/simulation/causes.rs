@@ -14,8 +14,6 @@ use crate::truth::Truth;
 const DEPTHS: [u32; 7] = [1, 2, 3, 6, 12, 15, 30];
 /// The shortest absence that is a disappearance.
 const GONE_AFTER: Span = Span::from_secs(60);
-/// Deposits are followed to this depth at least.
-const FOLLOWED: u64 = 100;
 /// The longest that an answer may be on its way, and a round take: what was seen may be as old.
 const STALE_MS: u64 = 15_000;
 
@@ -38,7 +36,7 @@ impl Judge {
             }
             Fact::BlockConnected(fact) => {
                 self.connect(fact.from, fact.block)?;
-                self.claim((fact.observed_at, fact.watched_through, false), recorded.position, batch)?;
+                self.claim((fact.observed_at, fact.watched_through), recorded.position, batch)?;
                 self.check_told()?;
             }
             Fact::BlockDisconnected(fact) => {
@@ -48,22 +46,28 @@ impl Judge {
             }
             Fact::ChainObserved(fact) => {
                 ensure(self.tip() == Some(fact.tip), "that is not the tip")?;
-                self.claim((fact.observed_at, fact.watched_through, true), recorded.position, batch)?;
+                self.claim((fact.observed_at, fact.watched_through), recorded.position, batch)?;
             }
             Fact::ChainCheckpointed(fact) => self.check_checkpoint(fact)?,
             Fact::DepositSeen(fact) => self.seen(&fact.deposit)?,
-            Fact::DepositMined(fact) => self.mined(&fact.deposit, fact.block, batch)?,
-            Fact::DepositUnmined(fact) => self.unmined(&fact.deposit, fact.block, fact.in_mempool, batch)?,
+            Fact::DepositMined(fact) => self.mined(&fact.deposit, fact.block)?,
+            Fact::DepositUnmined(fact) => self.unmined(&fact.deposit, fact.block, fact.in_mempool)?,
             Fact::DepositReplaced(fact) => {
                 let truth = self.truth();
                 let by = truth.transaction(&fact.by).ok_or("there is no such transaction")?;
                 let old = truth.transaction(&fact.deposit.txid).ok_or("there is no such deposit")?;
                 ensure(Truth::conflict(&by.payment, &old.payment), "the two do not spend the same")?;
+                let now_ms = self.now_ms();
+                let lately_ms = now_ms.saturating_sub(STALE_MS);
+                let there = by.was_in_mempool(lately_ms, now_ms) || by.was_in_block(lately_ms, now_ms);
+                ensure(there, "what is to replace it is nowhere")?;
                 drop(truth);
+                self.counts.add("transactions replaced");
                 self.gone(&fact.deposit)?;
             }
             Fact::DepositVanished(fact) => {
                 self.check_absent(&fact.deposit)?;
+                self.counts.add("transactions vanished");
                 self.gone(&fact.deposit)?;
             }
             Fact::DepositConfirmed(fact) => self.confirmed(fact)?,
@@ -91,7 +95,7 @@ impl Judge {
 
     fn claim(
         &mut self,
-        (observed_at, through, mempool): (Timestamp, Position, bool),
+        (observed_at, through): (Timestamp, Position),
         at: Position,
         batch: &mut Batch,
     ) -> Result<(), String> {
@@ -100,7 +104,7 @@ impl Judge {
         ensure(through < at, "watched_through is not behind it")?;
         ensure(through >= self.watched_through, "watched_through goes back")?;
         (self.observed_at, self.watched_through) = (observed_at, through);
-        batch.claims.push((observed_at, through, mempool));
+        batch.claims.push((observed_at, through));
         Ok(())
     }
 
@@ -113,57 +117,48 @@ impl Judge {
         };
         let truth = self.truth();
         let transaction = truth.transaction(&deposit.key.txid).ok_or("there is no such transaction")?;
+        let since_ms = since_ms.max(now_ms.saturating_sub(STALE_MS));
         ensure(transaction.was_in_mempool(since_ms, now_ms), "it was not in the mempool")?;
         drop(truth);
         self.check_deposit(deposit, None)?;
+        self.counts.add("payments seen");
         self.put(deposit, Standing::Mempool);
         Ok(())
     }
 
-    fn mined(&mut self, deposit: &Deposit, block: BlockRef, batch: &Batch) -> Result<(), String> {
+    fn mined(&mut self, deposit: &Deposit, block: BlockRef) -> Result<(), String> {
         if let Some(entry) = self.deposits.get(&deposit.key)
             && let Standing::Mined(other) = entry.standing
         {
-            // Deposits are followed to this depth; one that is found again below is told again.
-            if other == block
-                && self.tolerates("again")
-                && self.tip().is_some_and(|tip| block.height.depth_under(tip.height) > FOLLOWED)
-            {
-                self.put(deposit, Standing::Mined(block));
-                return Ok(());
-            }
             return Err(format!("it is in {} already", name_block(&other)));
         }
         let (_, payments) = self.chain.body(&block.hash).ok_or("the node has no such block")?;
         ensure(payments.iter().any(|payment| key_of(payment) == deposit.key), "it is not in that block")?;
-        let joins =
-            batch.joined.contains(&block.hash) || self.tip().is_none_or(|tip| tip.height < block.height);
-        ensure(
-            joins || self.is_on_branch(&block) || !batch.left.is_empty(),
-            "the block is not on the branch",
-        )?;
+        let joins = self.tip().is_none_or(|tip| tip.height.next() == block.height);
+        ensure(joins || self.is_on_branch(&block), "the block is not on the branch, and not next")?;
         self.check_deposit(deposit, Some(block))?;
+        self.counts.add("payments mined");
+        if self.is_on_branch(&block) {
+            self.counts.add("late addresses paid before, found");
+        }
         self.put(deposit, Standing::Mined(block));
         Ok(())
     }
 
-    fn unmined(
-        &mut self,
-        key: &DepositKey,
-        block: BlockRef,
-        in_mempool: bool,
-        batch: &Batch,
-    ) -> Result<(), String> {
+    fn unmined(&mut self, key: &DepositKey, block: BlockRef, in_mempool: bool) -> Result<(), String> {
         let standing = self.deposits.get(key).map(|entry| entry.standing);
         ensure(standing == Some(Standing::Mined(block)), &format!("it is {standing:?}"))?;
-        let leaves = batch.left.contains(&block.hash) || !self.is_on_branch(&block);
-        ensure(leaves || self.truth().was_left(&block), "the block stays")?;
-        if in_mempool && !self.tolerates("unmined") {
+        ensure(!self.is_on_branch(&block), "the block stays")?;
+        self.counts.add(if in_mempool { "payments back in the mempool" } else { "payments lost by a reorg" });
+        if in_mempool {
             let now_ms = self.now_ms();
+            let lately_ms = now_ms.saturating_sub(STALE_MS);
             let truth = self.truth();
             let transaction = truth.transaction(&key.txid).ok_or("there is no such transaction")?;
-            let held = transaction.was_in_mempool(now_ms.saturating_sub(STALE_MS), now_ms);
-            ensure(held, "it is not in the mempool")?;
+            // What is in a block of the node's branch that is yet to be connected is not gone either.
+            let held =
+                transaction.was_in_mempool(lately_ms, now_ms) || transaction.was_in_block(lately_ms, now_ms);
+            ensure(held, "it is neither in the mempool nor in a block")?;
         }
         self.change(key, if in_mempool { Standing::Mempool } else { Standing::Gone });
         Ok(())
@@ -263,15 +258,16 @@ impl Judge {
             let other = &other.payment;
             other.txid == payment.txid || other.script == payment.script
         });
-        let earliest = related.filter_map(|one| one.first_held()).min().map(|at_ms| self.timeline.at(at_ms));
+        // The clock is read before the node is asked, so that nobody loses by the way of the answer; it may have
+        // jumped meanwhile.
+        let held_ms = related.filter_map(|one| one.first_held()).min();
+        let earliest = held_ms.map(|at_ms| self.timeline.at(at_ms.saturating_sub(STALE_MS)));
         let header = block.and_then(|block| self.chain.body(&block.hash)).map(|(header, _)| header.time);
         let inherited = self.deposits.iter().filter(|(key, _)| {
             truth.transaction(&key.txid).is_some_and(|other| other.payment.script == payment.script)
         });
         let inherited = inherited.map(|(_, entry)| entry.first_seen).min();
-        let known = earliest.into_iter().chain(header).chain(inherited).min();
-        // The clock is read before the node is asked, so that nobody loses by the way of the answer.
-        let earliest = known.map(|known| known.minus(Span::from_millis(STALE_MS)));
+        let earliest = earliest.into_iter().chain(header).chain(inherited).min();
         ensure(
             earliest.is_none_or(|earliest| deposit.first_seen >= earliest),
             "first seen before it was there",

@@ -14,11 +14,9 @@ use tally_ports::Clock;
 use tally_testkit::{FakeChain, MemoryLog};
 use tally_types::{BaseUnits, BlockHash, BlockRef, DepositKey, Height, Position, Script, Timestamp};
 
+use crate::tally::SharedTally;
 use crate::timeline::Timeline;
 use crate::truth::Truth;
-
-/// The most facts in one append.
-const APPEND_MAX: usize = 500;
 
 /// Where a deposit stands by its last fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +50,8 @@ pub(crate) struct Watched {
 pub(crate) struct Batch {
     pub(crate) joined: BTreeSet<BlockHash>,
     pub(crate) left: BTreeSet<BlockHash>,
-    /// It says that everything up to a time was looked at: the mempool too, and when.
-    pub(crate) claims: Vec<(Timestamp, Position, bool)>,
+    /// It says that everything up to a time was looked at.
+    pub(crate) claims: Vec<(Timestamp, Position)>,
 }
 
 /// The fold, and what is wrong with it.
@@ -78,8 +76,7 @@ pub(crate) struct Judge {
     mined: BTreeMap<DepositKey, (BlockRef, Script, BaseUnits)>,
     /// The first thing that is wrong.
     pub(crate) fault: Option<String>,
-    /// Rules that are not kept to, by name.
-    tolerated: String,
+    pub(crate) counts: SharedTally,
 }
 
 impl Judge {
@@ -89,6 +86,7 @@ impl Judge {
         subject: Subject,
         timeline: &Arc<Timeline>,
         truth: &Arc<Mutex<Truth>>,
+        counts: &SharedTally,
     ) -> Self {
         Self {
             chain: Arc::clone(chain),
@@ -107,7 +105,7 @@ impl Judge {
             first: None,
             mined: BTreeMap::new(),
             fault: None,
-            tolerated: crate::setting("TALLY_SIM_TOLERATE").unwrap_or_default(),
+            counts: counts.clone(),
         }
     }
 
@@ -121,10 +119,6 @@ impl Judge {
         {
             self.fault = Some(format!("at position {}: {fault}", self.checked));
         }
-    }
-
-    pub(crate) fn tolerates(&self, rule: &str) -> bool {
-        self.tolerated.split(',').any(|name| name == rule)
     }
 
     pub(crate) fn truth(&self) -> MutexGuard<'_, Truth> {
@@ -161,12 +155,15 @@ impl Judge {
         for recorded in facts {
             if recorded.event.subject == self.subject {
                 let epoch = recorded.event.epoch.get();
-                if epoch < self.epoch && !self.tolerates("epochs") {
+                if epoch < self.epoch {
                     return Err(format!("epoch {epoch} writes after epoch {}", self.epoch));
                 }
                 self.epoch = self.epoch.max(epoch);
             }
             self.fold(recorded, &mut batch).map_err(|fault| format!("{fault}\n  in {}", say(recorded)))?;
+        }
+        if !batch.left.is_empty() {
+            self.counts.lock().reorg(batch.left.len() as u64);
         }
         if facts.iter().any(|recorded| recorded.event.subject == self.subject) {
             self.compare(facts)?;
@@ -213,7 +210,8 @@ impl Judge {
 
     /// The fold against the branch's blocks.
     fn compare(&self, facts: &[Recorded]) -> Result<(), String> {
-        let complete = matches!(facts.last().map(|last| &last.event.fact), Some(Fact::BlockConnected(_)));
+        let last = facts.last().map(|last| &last.event.fact);
+        let complete = matches!(last, Some(Fact::BlockConnected(_) | Fact::ChainObserved(_)));
         for (key, entry) in &self.deposits {
             let Standing::Mined(block) = entry.standing else { continue };
             if !self.is_on_branch(&block) {
@@ -234,10 +232,6 @@ impl Judge {
                 }
             }
         }
-        // What fills an append is a part of more, and the block facts come with the last.
-        if !complete && facts.len() >= APPEND_MAX && self.tolerates("parts") {
-            return Ok(());
-        }
         for (key, (block, script, amount)) in &self.mined {
             let Some(watched) = self.watched.get(script) else { continue };
             let must = watched.since <= self.watched_through && block.height >= watched.birth;
@@ -255,17 +249,12 @@ impl Judge {
     /// Who says that everything up to a time was looked at must have told of what was there.
     fn check_claims(&self, batch: &Batch) -> Result<(), String> {
         let truth = self.truth();
-        for (observed_at, through, mempool) in &batch.claims {
-            if !mempool && self.tolerates("claims") {
-                continue;
-            }
-            // An order expires by a report 30 s over its deadline, whatever kind of fact it stands in.
-            let grace_ms = if *mempool { 0 } else { 30_000 };
+        for (observed_at, through) in &batch.claims {
             for transaction in truth.transactions() {
                 let payment = &transaction.payment;
                 let Some(since_ms) = transaction.in_mempool_since() else { continue };
                 let Some(watched) = self.watched.get(&payment.script) else { continue };
-                let in_time = self.timeline.at(since_ms + grace_ms) <= *observed_at;
+                let in_time = self.timeline.at(since_ms) <= *observed_at;
                 let key = DepositKey { txid: payment.txid, slot: "0".to_owned() };
                 let told = self.deposits.get(&key).is_some_and(|entry| entry.standing != Standing::Gone);
                 if in_time

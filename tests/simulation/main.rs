@@ -3,22 +3,27 @@
 //! virtual time, and the log is judged after every append.
 //!
 //! `TALLY_SIM_SEEDS=2000` plays more seeds than the default, `TALLY_SIM_FROM=500` other ones, `TALLY_SIM_SEED=7` only that.
-//! `TALLY_SIM_TOLERATE=parts,claims` passes over rules by name, to look for what is behind a known fault.
+//! How often each thing happened that the runs are about is counted and printed (`--nocapture`).
 
 mod causes;
 mod judge;
 mod ports;
 mod schedule;
+mod tally;
 mod timeline;
 mod truth;
 mod world;
 
 use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use tally::Tally;
 
 /// Seeds without further ado.
 const SEEDS: u64 = 20;
+
 /// Plays one seed in a runtime of its own, whose time is virtual.
-fn play(seed: u64) -> Vec<u8> {
+fn play(seed: u64) -> (Vec<u8>, Tally) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -29,7 +34,7 @@ fn play(seed: u64) -> Vec<u8> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "how many seeds to play is said by who runs the test")]
-pub(crate) fn setting(name: &str) -> Option<String> {
+fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -48,21 +53,27 @@ fn seeds() -> Range<u64> {
 #[test]
 fn the_log_tells_the_truth_after_every_append() {
     let mut failed = Vec::new();
+    let counts = Arc::new(Mutex::new(Tally::default()));
     for seed in seeds() {
         // One thread a seed, so that a failure names its seed and the others are played all the same.
-        let played =
-            std::thread::Builder::new().name(format!("seed-{seed}")).spawn(move || play(seed)).unwrap();
+        let all = Arc::clone(&counts);
+        let life = move || all.lock().unwrap().merge(play(seed).1);
+        let played = std::thread::Builder::new().name(format!("seed-{seed}")).spawn(life).unwrap();
         if played.join().is_err() {
             failed.push(seed);
         }
     }
-    assert!(failed.is_empty(), "{} of {} seeds failed: {failed:?}", failed.len(), seeds().count());
+    let (count, counts) = (seeds().count(), counts.lock().unwrap());
+    println!("{count} seeds:\n{}", counts.report());
+    assert!(failed.is_empty(), "{} of {count} seeds failed: {failed:?}", failed.len());
+    let missing = counts.missing();
+    assert!(count < SEEDS as usize || missing.is_empty(), "in {count} seeds there are never {missing:?}");
 }
 
 #[test]
 fn the_same_seed_makes_the_same_log() {
     for seed in seeds().take(SEEDS as usize) {
-        let played = [(); 2].map(|()| std::thread::spawn(move || play(seed)).join().unwrap());
+        let played = [(); 2].map(|()| std::thread::spawn(move || play(seed).0).join().unwrap());
         assert!(
             !played[0].is_empty() && played[0] == played[1],
             "seed {seed} plays otherwise the second time"

@@ -16,6 +16,7 @@ use tally_testkit::{FakeChain, MemoryLease, MemoryLog, MemoryStore};
 use tally_types::{BlockHash, Height, Position, Span, TxId};
 
 use crate::judge::Judge;
+use crate::tally::SharedTally;
 use crate::timeline::{Lane, Life};
 
 /// The node, as one watcher reaches it.
@@ -24,13 +25,17 @@ pub(crate) struct Node {
     pub(crate) chain: Arc<FakeChain>,
     /// The node tells of new blocks; else it must be polled.
     pub(crate) wakes: bool,
+    pub(crate) counts: SharedTally,
 }
 
 impl Node {
     /// Asks: the question takes its way, then the answer.
-    async fn ask<T>(&self, question: impl Future<Output = T>) -> T {
+    async fn ask<T>(&self, question: impl Future<Output = Result<T, PortError>>) -> Result<T, PortError> {
         self.life.hop(Lane::Worker).await;
         let answer = question.await;
+        if answer.is_err() {
+            self.counts.add("calls of the node failed");
+        }
         self.life.hop(Lane::Worker).await;
         answer
     }
@@ -80,6 +85,52 @@ pub(crate) struct Log {
     pub(crate) life: Arc<Life>,
     pub(crate) log: MemoryLog,
     pub(crate) judge: Arc<Mutex<Judge>>,
+    pub(crate) counts: SharedTally,
+    pub(crate) writers: Arc<Mutex<Writers>>,
+}
+
+/// Whose facts the log took.
+#[derive(Default)]
+pub(crate) struct Writers {
+    /// The life that wrote last, and how many lives had begun by then.
+    last: Option<(u64, u64)>,
+    begun: u64,
+}
+
+impl Writers {
+    /// A life begins.
+    pub(crate) fn begin(&mut self, number: u64) {
+        self.begun = self.begun.max(number);
+    }
+
+    /// A life has written: whether another had before, and whether this one stood by while it did.
+    fn wrote(&mut self, number: u64) -> (bool, bool) {
+        let before = self.last.replace((number, self.begun));
+        let changed = before.is_some_and(|(other, _)| other != number);
+        (changed, changed && before.is_some_and(|(_, begun)| number <= begun))
+    }
+}
+
+impl Log {
+    fn count(&self, taken: bool, result: &Result<Vec<Position>, AppendError>) {
+        match (taken, result) {
+            (true, Err(_)) => self.counts.add("answers of the log lost"),
+            (false, Err(AppendError::Port(_))) => self.counts.add("appends failed"),
+            (false, Err(AppendError::Stale { .. })) => self.counts.add("appends too late"),
+            (false, Ok(_)) => self.counts.add("appends repeated"),
+            _ => {}
+        }
+        if taken {
+            let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+            let (changed, stood_by) = writers.wrote(self.life.number);
+            if changed {
+                self.counts.add("writers changed");
+            }
+            if stood_by {
+                self.counts.add("standbys took over");
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -90,7 +141,9 @@ impl EventLog for Log {
         batch: Vec<NewEvent>,
     ) -> Result<Vec<Position>, AppendError> {
         self.life.hop(Lane::Worker).await;
+        let before = self.log.head().await?;
         let result = self.log.append(expectations, batch).await;
+        self.count(self.log.head().await? > before, &result);
         self.judge.lock().unwrap_or_else(PoisonError::into_inner).look();
         self.life.hop(Lane::Worker).await;
         result

@@ -5,6 +5,7 @@
 use tally_testkit::{Payment, script};
 use tally_types::{BlockHash, Height, OutPoint, Span, TxId};
 
+use crate::tally::Tally;
 use crate::world::{SLOTS, World};
 
 /// Scripts of orders have numbers below; those above are other people's.
@@ -29,8 +30,8 @@ struct Play {
     big: bool,
 }
 
-/// Plays a seed to its end; the log as bytes.
-pub(crate) async fn play(seed: u64) -> Vec<u8> {
+/// Plays a seed to its end; the log as bytes, and what happened how often.
+pub(crate) async fn play(seed: u64) -> (Vec<u8>, Tally) {
     let world = World::new(seed);
     let big = world.chance(40);
     let mut play = Play { world, dropped: Vec::new(), tips: Vec::new(), quoted: 0, big };
@@ -51,7 +52,7 @@ pub(crate) async fn play(seed: u64) -> Vec<u8> {
         bytes.extend(recorded.position.get().to_be_bytes());
         bytes.extend(recorded.event.to_json().unwrap());
     }
-    bytes
+    (bytes, play.world.counted())
 }
 
 impl Play {
@@ -94,7 +95,8 @@ impl Play {
             25 => self.unwatch(),
             26 => {
                 self.world.tell("the lease is taken away");
-                self.world.lease.revoke("watch.btc.0");
+                self.world.counts.add("leases taken away");
+                self.world.lease.revoke("watch.btc.0-0");
             }
             27 => self.kill().await,
             28 => self.restart().await,
@@ -235,6 +237,9 @@ impl Play {
                 _ => {}
             }
         }
+        if depth > 0 {
+            self.world.counts.add("reorgs of the node");
+        }
         let blocks = match self.world.below(6) {
             0 => depth,
             1 => depth.saturating_sub(1),
@@ -309,6 +314,9 @@ impl Play {
 
     async fn restart(&mut self) {
         let slot = self.world.below(SLOTS as u64) as usize;
+        if self.world.is_running(slot) {
+            self.world.counts.add("processes stopped and started anew");
+        }
         self.world.stop(slot).await;
         let forget = self.world.chance(3);
         self.start(slot, forget);
@@ -331,6 +339,7 @@ impl Play {
         // Nothing else happens in the instant of the jump.
         self.world.pass(10).await;
         let secs = [40, 700, 1300][self.world.below(3) as usize];
+        self.world.counts.add("jumps of the clock");
         self.world.tell(format!("the clock jumps {secs} s"));
         self.world.timeline.skip(Span::from_secs(secs));
         self.world.pass(10).await;

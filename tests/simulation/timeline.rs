@@ -97,6 +97,8 @@ pub(crate) enum Lane {
 pub(crate) struct Life {
     timeline: Arc<Timeline>,
     slot: u64,
+    /// Which of all lives this is, counted from 1.
+    pub(crate) number: u64,
     latencies: [SeededEntropy; 3],
     steps: AtomicU64,
     dies_at: u64,
@@ -106,10 +108,11 @@ pub(crate) struct Life {
 
 impl Life {
     /// A life in `slot` (0 to 2) that ends at its step `dies_at`; 0 for never.
-    pub(crate) fn new(timeline: &Arc<Timeline>, slot: u64, seed: u64, dies_at: u64) -> Self {
+    pub(crate) fn new(timeline: &Arc<Timeline>, (slot, number): (u64, u64), seed: u64, dies_at: u64) -> Self {
         Self {
             timeline: Arc::clone(timeline),
             slot,
+            number,
             latencies: [1, 2, 3].map(|lane| SeededEntropy::new(seed.wrapping_mul(31).wrapping_add(lane))),
             steps: AtomicU64::new(0),
             dies_at,
@@ -141,6 +144,10 @@ impl Life {
 
     pub(crate) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn dies_at(&self) -> u64 {
+        self.dies_at
     }
 
     pub(crate) fn die(&self) {

@@ -2,7 +2,7 @@
 //!
 //! Not here: the log.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tally_testkit::{FakeChain, Payment};
 use tally_types::{BlockHash, BlockRef, OutPoint, TxId};
@@ -12,12 +12,34 @@ pub(crate) struct Transaction {
     pub(crate) payment: Payment,
     /// When it was in the mempool: from (inclusive) to (exclusive), in milliseconds of the run.
     spans: Vec<(u64, u64)>,
+    /// The same, for the blocks of the node's best branch.
+    in_blocks: Vec<(u64, u64)>,
+}
+
+/// Whether some of the spans reaches into a time, both its ends inclusive.
+fn touch(spans: &[(u64, u64)], from_ms: u64, to_ms: u64) -> bool {
+    spans.iter().any(|(entered, left)| *entered <= to_ms && *left > from_ms)
+}
+
+/// Notes whether it is there now.
+fn note(spans: &mut Vec<(u64, u64)>, is_there: bool, now_ms: u64) {
+    let open = spans.last_mut().filter(|(_, left)| *left == u64::MAX);
+    match (open, is_there) {
+        (Some((_, left)), false) => *left = now_ms,
+        (None, true) => spans.push((now_ms, u64::MAX)),
+        _ => {}
+    }
 }
 
 impl Transaction {
     /// Whether it was in the mempool at some moment between two, both inclusive.
     pub(crate) fn was_in_mempool(&self, from_ms: u64, to_ms: u64) -> bool {
-        self.spans.iter().any(|(entered, left)| *entered <= to_ms && *left > from_ms)
+        touch(&self.spans, from_ms, to_ms)
+    }
+
+    /// Whether it was in a block of the node's best branch at some moment between two, both inclusive.
+    pub(crate) fn was_in_block(&self, from_ms: u64, to_ms: u64) -> bool {
+        touch(&self.in_blocks, from_ms, to_ms)
     }
 
     /// Whether it was outside the mempool at some moment between two, both inclusive.
@@ -41,8 +63,8 @@ impl Transaction {
 pub(crate) struct Truth {
     transactions: BTreeMap<TxId, Transaction>,
     tip: Option<BlockRef>,
-    /// Blocks whose transactions are taken down.
-    read: HashSet<BlockHash>,
+    /// Blocks that were on the node's best branch at some time, with the one before and their transactions.
+    read: HashMap<BlockHash, (BlockHash, Vec<TxId>)>,
     /// Blocks that left the node's best branch at some time.
     left: HashSet<BlockHash>,
 }
@@ -50,37 +72,45 @@ pub(crate) struct Truth {
 impl Truth {
     /// Takes down how the node stands now. To be called after each change, before anybody can look.
     pub(crate) fn record(&mut self, now_ms: u64, chain: &FakeChain) {
-        self.record_blocks(chain);
+        self.record_blocks(now_ms, chain);
         let held = chain.mempool_payments();
+        let ids: HashSet<TxId> = held.iter().map(|payment| payment.txid).collect();
+        held.into_iter().for_each(|payment| self.meet(payment));
         for (txid, transaction) in &mut self.transactions {
-            if let Some((_, left)) = transaction.spans.last_mut().filter(|(_, left)| *left == u64::MAX)
-                && !held.iter().any(|payment| payment.txid == *txid)
-            {
-                *left = now_ms;
-            }
-        }
-        for payment in held {
-            let fresh = Transaction { payment: payment.clone(), spans: Vec::new() };
-            let known = self.transactions.entry(payment.txid).or_insert(fresh);
-            if known.in_mempool_since().is_none() {
-                known.spans.push((now_ms, u64::MAX));
-            }
+            note(&mut transaction.spans, ids.contains(txid), now_ms);
         }
     }
 
-    fn record_blocks(&mut self, chain: &FakeChain) {
+    fn meet(&mut self, payment: Payment) {
+        let txid = payment.txid;
+        let fresh = Transaction { payment, spans: Vec::new(), in_blocks: Vec::new() };
+        self.transactions.entry(txid).or_insert(fresh);
+    }
+
+    fn record_blocks(&mut self, now_ms: u64, chain: &FakeChain) {
         let tip = chain.tip_block();
+        if self.tip == Some(tip) {
+            return;
+        }
         let mut at = tip.hash;
-        while self.read.insert(at)
+        while !self.read.contains_key(&at)
             && let Some((header, payments)) = chain.body(&at)
         {
-            for payment in payments {
-                let fresh = Transaction { payment: payment.clone(), spans: Vec::new() };
-                self.transactions.entry(payment.txid).or_insert(fresh);
-            }
+            let ids = payments.iter().map(|payment| payment.txid).collect();
+            self.read.insert(at, (header.prev, ids));
+            payments.into_iter().for_each(|payment| self.meet(payment));
             at = header.prev;
         }
-        let Some(before) = self.tip.replace(tip).filter(|before| *before != tip) else { return };
+        let mut mined = HashSet::new();
+        let mut at = tip.hash;
+        while let Some((prev, ids)) = self.read.get(&at) {
+            mined.extend(ids.iter().copied());
+            at = *prev;
+        }
+        for (txid, transaction) in &mut self.transactions {
+            note(&mut transaction.in_blocks, mined.contains(txid), now_ms);
+        }
+        let Some(before) = self.tip.replace(tip) else { return };
         let mut at = before.hash;
         while let Some((header, _)) = chain.body(&at)
             && !is_ancestor(chain, header.block, tip)

@@ -14,7 +14,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::judge::{Judge, say};
-use crate::ports::{Cache, Leases, Log, Node};
+use crate::ports::{Cache, Leases, Log, Node, Writers};
+use crate::tally::{SharedTally, Tally};
 use crate::timeline::{Life, Timeline};
 use crate::truth::Truth;
 
@@ -42,6 +43,8 @@ pub(crate) struct World {
     pub(crate) chain: Arc<FakeChain>,
     pub(crate) log: MemoryLog,
     pub(crate) lease: Arc<MemoryLease>,
+    pub(crate) counts: SharedTally,
+    writers: Arc<Mutex<Writers>>,
     truth: Arc<Mutex<Truth>>,
     judge: Arc<Mutex<Judge>>,
     config: WatcherConfig,
@@ -70,7 +73,8 @@ impl World {
         let log = MemoryLog::new();
         let truth = Arc::new(Mutex::new(Truth::default()));
         let subject = Subject::chain(&watched_chain(), 0, 0);
-        let judge = Judge::new(&chain, &log, subject, &timeline, &truth);
+        let counts = SharedTally::default();
+        let judge = Judge::new(&chain, &log, subject, &timeline, &truth, &counts);
         let config = config(&random, height);
         let world = Self {
             seed,
@@ -78,6 +82,8 @@ impl World {
             timeline,
             chain,
             log,
+            counts,
+            writers: Arc::default(),
             truth,
             judge: Arc::new(Mutex::new(judge)),
             config,
@@ -127,18 +133,31 @@ impl World {
         self.tell(format!("start {slot}, dies at step {dies_at}, forgetful {forget}"));
         self.lives += 1;
         let seed = self.seed.wrapping_mul(1_000_003).wrapping_add(self.lives);
-        let life = Arc::new(Life::new(&self.timeline, slot as u64, seed, dies_at));
+        let life = Arc::new(Life::new(&self.timeline, (slot as u64, self.lives), seed, dies_at));
         if forget {
+            self.counts.add("stores lost");
             self.slots[slot].store = Arc::new(MemoryStore::new());
         }
         let ports = WatcherPorts {
-            source: Arc::new(Node { life: life.clone(), chain: self.chain.clone(), wakes: self.wakes }),
-            log: Arc::new(Log { life: life.clone(), log: self.log.clone(), judge: self.judge.clone() }),
+            source: Arc::new(Node {
+                life: life.clone(),
+                chain: self.chain.clone(),
+                wakes: self.wakes,
+                counts: self.counts.clone(),
+            }),
+            log: Arc::new(Log {
+                life: life.clone(),
+                log: self.log.clone(),
+                judge: self.judge.clone(),
+                counts: self.counts.clone(),
+                writers: self.writers.clone(),
+            }),
             lease: Arc::new(Leases { life: life.clone(), lease: self.lease.clone() }),
             store: Arc::new(Cache { life: life.clone(), store: self.slots[slot].store.clone() }),
             clock: self.timeline.clone(),
         };
         let watcher = Watcher::new(self.config.clone(), ports);
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner).begin(self.lives);
         let (handle, stop) = (watcher.handle(), CancellationToken::new());
         let task = tokio::spawn(watcher.run(stop.clone()));
         self.slots[slot].running = Some(Running { life, handle, stop, task });
@@ -148,6 +167,10 @@ impl World {
     pub(crate) async fn kill(&mut self, slot: usize) {
         let Some(running) = self.slots[slot].running.take() else { return };
         self.tell(format!("kill {slot}"));
+        self.counts.add("processes killed");
+        if running.life.is_dead() {
+            self.counts.lock().died_at(running.life.dies_at());
+        }
         running.life.die();
         running.task.abort();
         assert!(running.task.await.is_err_and(|error| error.is_cancelled()), "{}", self.report());
@@ -233,6 +256,11 @@ impl World {
             facts.join(" "),
             health.join("\n")
         )
+    }
+
+    /// How often what happened.
+    pub(crate) fn counted(&self) -> Tally {
+        self.counts.lock().clone()
     }
 
     /// Stops the run where the log is wrong.

@@ -170,6 +170,14 @@ impl FakeChain {
         tip.unwrap_or(BlockRef { height: Height::new(0), hash: BlockHash::from_display([0; 32]) })
     }
 
+    /// The header at a height of the best branch, which must have one.
+    pub fn block_at(&self, height: u64) -> Header {
+        let state = lock(&self.state);
+        let hash = usize::try_from(height).ok().and_then(|height| state.best.get(height));
+        let block = hash.and_then(|hash| state.blocks.get(hash));
+        block.unwrap_or_else(|| panic!("the chain has no block {height}")).header
+    }
+
     /// Mines `blocks` blocks; the whole mempool goes into the first. Answers the new tip.
     pub fn mine(&self, blocks: u64) -> BlockRef {
         self.change(|state| {

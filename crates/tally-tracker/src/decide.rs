@@ -32,8 +32,9 @@ pub enum Input<'a> {
     Block {
         /// The block.
         block: &'a Scanned,
-        /// Whether the node has blocks over it, so that what was not seen yet may still be in those.
-        behind: bool,
+        /// When the writer last looked at everything, the mempool too, and wrote down what it saw. What came since
+        /// may still be unsaid when the block joins, so the block claims no more. `None` before the first look.
+        looked_at: Option<Timestamp>,
         /// What is in the node's mempool at its tip, or in its blocks up to there, where that was looked at for
         /// this: what leaves a block and is in there is not lost.
         present: Option<&'a HashSet<TxId>>,
@@ -50,6 +51,8 @@ pub enum Input<'a> {
         watched_through: Position,
         /// As in [`Scanned`].
         method: Option<&'a str>,
+        /// As in [`Input::Block`].
+        looked_at: Option<Timestamp>,
     },
     /// A block of the branch was matched again, for addresses that were learned later.
     Found(&'a Scanned),
@@ -75,8 +78,12 @@ pub enum Input<'a> {
         /// As in [`Input::Block`].
         present: Option<&'a HashSet<TxId>>,
     },
-    /// A writer starts: payments in blocks that were never connected are taken back.
-    Started,
+    /// Payments in blocks that were never connected, or have left, are taken back: a writer starts, or stands at the
+    /// node's tip, and one before it was cut off in the middle of a block.
+    Dangling {
+        /// As in [`Input::Block`].
+        present: Option<&'a HashSet<TxId>>,
+    },
     /// The next start should not have to read further back than here.
     Checkpoint,
 }
@@ -125,8 +132,8 @@ impl Tracker {
     /// [`Refusal`], by what the caller should do next.
     pub fn decide(&self, input: Input<'_>, now: Timestamp) -> Result<Vec<Fact>, Refusal> {
         match input {
-            Input::Block { block, behind, present } => self.decide_block(block, behind, present, now),
-            Input::Run { from, prev, last, watched_through, method } => {
+            Input::Block { block, looked_at, present } => self.decide_block(block, looked_at, present, now),
+            Input::Run { from, prev, last, watched_through, method, looked_at } => {
                 let follows = self.tip().is_none_or(|tip| tip.height.next() == from && tip.hash == prev);
                 if !follows || last.block.height < from {
                     return Err(Refusal::NotLinked { block: last.block });
@@ -134,7 +141,7 @@ impl Tracker {
                 if watched_through < self.watched_through() {
                     return Err(Refusal::MatchedTooEarly { block: last.block });
                 }
-                Ok(vec![self.connected_fact(from, prev, last, watched_through, method, true, now)])
+                Ok(vec![self.connected_fact(from, prev, last, watched_through, method, looked_at)])
             }
             Input::Found(block) => self.decide_found(block, now),
             Input::Mempool(snapshot) => self.decide_mempool(snapshot, now),
@@ -143,9 +150,9 @@ impl Tracker {
             }
             Input::Finalized(block) => Ok(self.decide_finalized(block)),
             Input::Restart { block, present } => self.decide_restart(block, present, now),
-            Input::Started => {
+            Input::Dangling { present } => {
                 let mut draft = Draft::new(self);
-                draft.take_back_dangling(None, None);
+                draft.take_back_dangling(None, present);
                 Ok(draft.into_facts())
             }
             Input::Checkpoint => Ok(self.checkpoint()),
@@ -214,7 +221,6 @@ impl Tracker {
         Ok(draft.into_facts())
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the fields of the fact, in its order")]
     fn connected_fact(
         &self,
         from: Height,
@@ -222,10 +228,8 @@ impl Tracker {
         last: Header,
         watched_through: Position,
         method: Option<&str>,
-        behind: bool,
-        now: Timestamp,
+        looked_at: Option<Timestamp>,
     ) -> Fact {
-        let seen_until = if behind { now.min(last.time) } else { now };
         Fact::from(BlockConnected {
             chain: self.chain().clone(),
             block: last.block,
@@ -233,7 +237,7 @@ impl Tracker {
             from,
             time: last.time,
             watched_through,
-            observed_at: seen_until.max(self.observed_at()),
+            observed_at: looked_at.unwrap_or(Timestamp::EPOCH).max(self.observed_at()),
             method: method.map(str::to_owned),
         })
     }

@@ -40,8 +40,8 @@ impl Handover {
 }
 
 impl Tracker {
-    /// Whether there are payments in blocks that were announced and are not connected.
-    fn is_dangling(&self) -> bool {
+    /// Whether there are payments in blocks that were announced and are not connected, or were left.
+    pub fn is_dangling(&self) -> bool {
         let above = self.tip().map_or_else(Default::default, |tip: BlockRef| tip.height.next());
         self.deposits.mined_from(above).next().is_some()
     }

@@ -168,14 +168,14 @@ impl Story {
 
     pub(crate) fn block(&mut self, header: Header, credits: &[Credit], spends: &[Spend]) -> String {
         let block = scanned(header, credits, spends);
-        self.tell(Input::Block { block: &block, behind: false, present: None }).unwrap()
+        self.tell(Input::Block { block: &block, looked_at: None, present: None }).unwrap()
     }
 
     /// A block that other blocks may have to leave for, with the node's mempool at that moment.
     pub(crate) fn block_with_mempool(&mut self, header: Header, present: &[char]) -> String {
         let block = scanned(header, &[], &[]);
         let present: HashSet<TxId> = present.iter().map(|name| txid(*name)).collect();
-        self.tell(Input::Block { block: &block, behind: false, present: Some(&present) }).unwrap()
+        self.tell(Input::Block { block: &block, looked_at: None, present: Some(&present) }).unwrap()
     }
 
     /// A snapshot at the tip, `secs` after the last one.

@@ -22,6 +22,8 @@ const RUN_MARGIN: u64 = 100;
 const GO_MAX: u64 = 2000;
 /// After a reorg, so many blocks over the last that was known are looked into before the first is connected.
 const LOOK_AHEAD: usize = 8;
+/// So many rounds in a row may find the mempool at another tip; then a reorg is followed without it.
+const MOVED_MAX: u32 = 4;
 /// Recent blocks whose matching position is remembered.
 const MATCHED_MAX: usize = 512;
 
@@ -87,7 +89,11 @@ impl Worker {
         match fork {
             None => {
                 self.loyalty.agrees();
-                self.connect(Way::up_from(own.height.next()), tip, now).await
+                let present = match self.tracker.is_dangling() {
+                    true => self.mempool_at(tip).await?,
+                    false => None,
+                };
+                self.connect(Way { present, ..Way::up_from(own.height.next()) }, tip, now).await
             }
             Some(fork) => {
                 if !self.loyalty.may_leave(own.height, tip.block.height, now) {
@@ -148,16 +154,40 @@ impl Worker {
     }
 
     /// What is in the node's mempool at its tip: where blocks leave the branch, this says which of their
-    /// payments are back there. `None` where it cannot be had at that tip.
+    /// payments are back there. `None` where the chain has no mempool stage, or its node keeps answering at other tips.
     ///
     /// What is absent now and there again a moment later is new then, whatever was looked at before.
     async fn mempool_at(&mut self, tip: &Header) -> Result<Option<HashSet<TxId>>, Trouble> {
         let seen = self.ports.source.mempool(&self.known, &self.shared.watch).await;
-        let Some(diff) = seen.map_err(Trouble::Source)?.filter(|diff| diff.tip == tip.block.hash) else {
-            return Ok(None);
+        let moved = match seen.map_err(Trouble::Source)? {
+            Some(diff) if diff.tip == tip.block.hash => {
+                self.known.retain(|txid| diff.present.contains(txid));
+                return Ok(Some(diff.present));
+            }
+            Some(_) => true,
+            None => self.ports.source.tip().await.map_err(Trouble::Source)?.block != tip.block,
         };
-        self.known.retain(|txid| diff.present.contains(txid));
-        Ok(Some(diff.present))
+        match moved && self.failures < MOVED_MAX {
+            true => Err(Trouble::Moved),
+            false => Ok(None),
+        }
+    }
+
+    /// Takes back the payments of blocks that were announced and are not connected, or were left, where a writer was
+    /// cut off in the middle: they are in the mempool, in one of the node's next blocks, or nowhere.
+    pub(crate) async fn take_back_dangling(&mut self, tip: &Header) -> Result<(), Trouble> {
+        if !self.tracker.is_dangling() {
+            return Ok(());
+        }
+        let mut present = self.mempool_at(tip).await?;
+        if let (Some(present), Some(own)) = (&mut present, self.tracker.tip()) {
+            for height in (own.height.next().get()..=tip.block.height.get()).take(LOOK_AHEAD) {
+                let (source, shared) = (Arc::clone(&self.ports.source), Arc::clone(&self.shared));
+                let next = fetch(source, shared, Height::new(height), None).await?;
+                present.extend(next.block.credits.iter().map(|credit| credit.key.txid));
+            }
+        }
+        self.say(Input::Dangling { present: present.as_ref() }, self.ports.clock.now()).await
     }
 
     /// Connects the blocks from `first` to the node's tip. Several are on their way at once; the log gets them
@@ -207,7 +237,7 @@ impl Worker {
                 continue;
             }
             self.end_run(run.take(), now).await?;
-            self.connect_one(next, present.as_ref(), tip, now).await?;
+            self.connect_one(next, present.as_ref(), now).await?;
         }
         self.end_run(run, now).await?;
         Ok(match self.tracker.tip() {
@@ -238,6 +268,7 @@ impl Worker {
             last: header,
             watched_through: self.shared.watched_through(run.watched_through),
             method: run.last.method.as_deref(),
+            looked_at: self.looked_at,
         };
         self.say(input, now).await?;
         self.remember(header.block.height, run.watched_through);
@@ -249,14 +280,13 @@ impl Worker {
         &mut self,
         next: Fetched,
         present: Option<&HashSet<TxId>>,
-        tip: &Header,
         now: Timestamp,
     ) -> Result<(), Trouble> {
         let Fetched { mut block, since } = next;
         let matched = block.watched_through;
         block.watched_through = self.shared.watched_through(matched);
         let height = block.header.block.height;
-        let input = Input::Block { block: &block, behind: height < tip.block.height, present };
+        let input = Input::Block { block: &block, looked_at: self.looked_at, present };
         let facts = self.tracker.decide(input, now)?;
         let left = facts.iter().filter(|fact| matches!(fact, Fact::BlockDisconnected(_))).count();
         if left > 0 {

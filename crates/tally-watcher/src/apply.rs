@@ -2,17 +2,25 @@
 //!
 //! Not here: matching (`rescan`).
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use futures::StreamExt;
 use tally_events::{Fact, FoundBlock, RescanApplied};
-use tally_ports::PortError;
+use tally_ports::{PortError, Store};
 use tally_tracker::{Credit, Header, Input, RescanPart, Scanned};
-use tally_types::{BlockRef, Position};
+use tally_types::{BlockHash, BlockRef, Position};
+use tokio::sync::oneshot;
 
+use crate::addresses::mined_key;
 use crate::convert;
-use crate::persist::known_block;
+use crate::persist::{MinedRow, Note, known_block, known_in};
 use crate::rescan::append_to_rescans;
 use crate::trouble::Trouble;
 use crate::worker::Worker;
+
+/// How long the store may take to hold what was told.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 impl Worker {
     /// Takes one reported part over, if there is one. True if there may be more.
@@ -50,7 +58,7 @@ impl Worker {
     /// Makes the payments of one block its own, but for those it has. A block that is not on the branch was read
     /// from a node on another one: then the branch's own block of that height is matched.
     async fn take_over(&mut self, found: FoundBlock) -> Result<(), Trouble> {
-        let mut block = if self.is_own_block(found.block).await? {
+        let block = if self.is_own_block(found.block).await? {
             scanned(found)
         } else {
             let header = self.header_on_branch(found.block.height).await?;
@@ -59,23 +67,45 @@ impl Worker {
             let block = self.ports.source.scan(&header, &self.shared.watch).await;
             convert::scanned(block.map_err(|error| Trouble::Block { height, error })?, matched)
         };
-        let (store, at) = (self.ports.store.clone(), block.header.block.hash);
-        let credits = std::mem::take(&mut block.credits);
-        let unknown = tokio::task::spawn_blocking(move || {
-            let is_known = |credit: &Credit| Ok(known_block(&*store, &credit.key)? == Some(at));
-            credits
-                .into_iter()
-                .filter_map(|credit| match is_known(&credit) {
-                    Ok(known) => (!known).then_some(Ok(credit)),
-                    Err(error) => Some(Err(error)),
-                })
-                .collect::<Result<Vec<Credit>, PortError>>()
+        self.find(block).await
+    }
+
+    /// What a block of the branch holds, but for what is known to be in it. A payment that is too deep to be followed
+    /// is known by the store, and so is one by another identity.
+    pub(crate) async fn find(&mut self, mut block: Scanned) -> Result<(), Trouble> {
+        let base = self.tracker.base();
+        let deep = base.is_none_or(|base| {
+            let followed = self.config.settings.window().try_into().unwrap_or(u64::MAX);
+            let top = self.tracker.tip().unwrap_or(base).height;
+            block.header.block.height <= base.height.max(top.below(followed))
         });
-        let unknown = unknown.await.map_err(|error| {
-            Trouble::Log(PortError::transient("a read of the store was cut short").because(error))
-        })?;
-        block.credits = unknown.map_err(Trouble::Log)?;
+        if deep || block.credits.iter().any(has_several_ways) {
+            self.let_store_catch_up().await?;
+            let (store, at) = (self.ports.store.clone(), block.header.block.hash);
+            let credits = std::mem::take(&mut block.credits);
+            let unknown = tokio::task::spawn_blocking(move || unknown_in(&*store, at, credits));
+            let unknown = unknown.await.map_err(|error| {
+                Trouble::Log(PortError::transient("a read of the store was cut short").because(error))
+            })?;
+            block.credits = unknown.map_err(Trouble::Log)?;
+        }
         self.say(Input::Found(&block), self.ports.clock.now()).await
+    }
+
+    /// Waits until the store holds what this worker has told of. A store that has failed is left behind; then a
+    /// payment may be told of twice.
+    async fn let_store_catch_up(&self) -> Result<(), Trouble> {
+        let written = async {
+            self.shared.wait_for_note(self.last).await;
+            let (done, written) = oneshot::channel();
+            if self.notes.send(Note::Flush(done)).await.is_ok() {
+                // Answered, or the persister has ended: there is no more to wait for.
+                let _ = written.await;
+            }
+        };
+        let late =
+            || Trouble::Log(PortError::transient("the store has not caught up with the log within 5 s"));
+        tokio::time::timeout(CATCH_UP, written).await.map_err(|_| late())
     }
 
     async fn is_own_block(&self, block: BlockRef) -> Result<bool, Trouble> {
@@ -104,6 +134,39 @@ impl Worker {
     }
 }
 
+/// The payments that are not known to be in a block.
+///
+/// Where a chain has several ways to find payments, each has its own identities. So where one is known to a script that
+/// is not among those found now, the block was read in another way before, and what was paid to the script is told.
+fn unknown_in(store: &dyn Store, at: BlockHash, credits: Vec<Credit>) -> Result<Vec<Credit>, PortError> {
+    let found: BTreeSet<Vec<u8>> = credits.iter().map(|credit| mined_key(&credit.key)).collect();
+    let mut unknown = Vec::new();
+    for credit in credits {
+        if known_block(store, &credit.key)? != Some(at) {
+            unknown.push(credit);
+        }
+    }
+    if unknown.iter().any(has_several_ways) {
+        let mut known = known_in(store, at)?;
+        known.retain(|(key, _, _)| !found.contains(key));
+        unknown.retain(|credit| {
+            let told =
+                |(_, script, currency): &MinedRow| *script == credit.script && *currency == credit.currency;
+            let told = has_several_ways(credit) && known.iter().any(told);
+            if told {
+                tracing::warn!(block = %at, deposit = %credit.key, "was told before, found in another way");
+            }
+            !told
+        });
+    }
+    Ok(unknown)
+}
+
+/// Whether a payment may be known by another identity: one that names what it spends is not.
+fn has_several_ways(credit: &Credit) -> bool {
+    credit.inputs.is_empty()
+}
+
 fn scanned(found: FoundBlock) -> Scanned {
     let credit = |deposit: tally_events::Deposit| Credit {
         key: deposit.key,
@@ -118,5 +181,85 @@ fn scanned(found: FoundBlock) -> Scanned {
         spends: Vec::new(),
         method: None,
         watched_through: Position::START,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tally_ports::WriteBatch;
+    use tally_testkit::{MemoryStore, script};
+    use tally_types::{BaseUnits, DepositKey, OutPoint, TxId};
+
+    use super::*;
+    use crate::addresses::{Mined, mined_value};
+
+    fn credit(txid: u8, slot: &str, to: u64, currency: &str) -> Credit {
+        Credit {
+            key: DepositKey { txid: TxId::from_display([txid; 32]), slot: slot.to_owned() },
+            currency: currency.parse().unwrap(),
+            amount: BaseUnits::from_units(10),
+            script: script(to),
+            inputs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_block_that_is_read_in_another_way_credits_nothing_twice() {
+        let at = BlockHash::from_display([9; 32]);
+        let trace = || vec![credit(1, "value", 1, "ETH"), credit(2, "0-1", 1, "ETH")];
+        let balance = || vec![credit(1, "value", 1, "ETH"), credit(9, "balance-1", 1, "ETH")];
+        let plus = |mut credits: Vec<Credit>, more: Credit| {
+            credits.push(more);
+            credits
+        };
+        let spending = |mut credit: Credit| {
+            credit.inputs = vec![OutPoint { txid: TxId::from_display([5; 32]), vout: 0 }];
+            credit
+        };
+        type Row = (&'static str, Vec<Credit>, Vec<Credit>, Vec<Credit>);
+        let rows: [Row; 8] = [
+            ("nothing is known", vec![], trace(), trace()),
+            ("the same way", trace(), trace(), vec![]),
+            ("balances after traces", trace(), balance(), vec![]),
+            ("traces after balances", balance(), trace(), vec![]),
+            (
+                "by transactions alone before",
+                vec![credit(1, "value", 1, "ETH")],
+                trace(),
+                vec![credit(2, "0-1", 1, "ETH")],
+            ),
+            (
+                "another address is news",
+                balance(),
+                plus(trace(), credit(3, "0-2", 2, "ETH")),
+                vec![credit(3, "0-2", 2, "ETH")],
+            ),
+            (
+                "another currency is news",
+                balance(),
+                plus(trace(), credit(3, "log-1", 1, "USDT")),
+                vec![credit(3, "log-1", 1, "USDT")],
+            ),
+            (
+                "what names its inputs has one way",
+                vec![spending(credit(1, "0", 1, "BTC"))],
+                vec![spending(credit(2, "0", 1, "BTC"))],
+                vec![spending(credit(2, "0", 1, "BTC"))],
+            ),
+        ];
+        for (name, known, found, expected) in rows {
+            let store = MemoryStore::new();
+            let mut batch = WriteBatch::default();
+            let elsewhere = credit(7, "0-7", 1, "ETH");
+            for (credit, block) in
+                known.into_iter().map(|one| (one, at)).chain([(elsewhere, BlockHash::from_display([8; 32]))])
+            {
+                let Credit { key, currency, amount, script, .. } = credit;
+                let row = mined_key(&key);
+                batch.put(row, mined_value(&Mined { key, block, currency, amount, script }));
+            }
+            store.commit(batch).unwrap();
+            assert_eq!(unknown_in(&store, at, found).unwrap(), expected, "{name}");
+        }
     }
 }

@@ -37,6 +37,7 @@ impl Follower {
                     let (position, id) = (recorded.position, recorded.event.id.clone());
                     let (change, own) = self.shared.take(recorded);
                     let checkpoint = own.as_ref().is_some_and(|own| is_first_part(&own.fact));
+                    let is_own = own.is_some();
                     if let Some(own) = own {
                         self.shared.deliver(own);
                     }
@@ -44,6 +45,9 @@ impl Follower {
                     if entry.matters() {
                         // Only a watcher that is being stopped has no persister any more.
                         let _ = self.entries.send(Note::Entry(entry)).await;
+                    }
+                    if is_own {
+                        self.shared.note(position);
                     }
                     count = count.wrapping_add(1);
                     if count.is_multiple_of(TURN_EVERY) {

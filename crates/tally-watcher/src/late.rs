@@ -6,7 +6,7 @@
 
 use futures::StreamExt;
 use tally_ports::{Header, PortError, SharedWatch};
-use tally_tracker::{Input, Scanned};
+use tally_tracker::Scanned;
 use tally_types::{BlockRef, Height, Position, Span};
 
 use crate::convert;
@@ -86,8 +86,8 @@ impl Worker {
             return Ok(false);
         }
         let found = self.find_again(&headers, job).await?;
-        for block in &found {
-            self.say(Input::Found(block), self.ports.clock.now()).await?;
+        for block in found {
+            self.find(block).await?;
         }
         job.prev = headers.last().map(|header| header.block).or(job.prev);
         job.next = heights.last().map_or(job.next, |last| last.next());

@@ -103,6 +103,27 @@ pub(crate) fn known_block(store: &dyn Store, deposit: &DepositKey) -> Result<Opt
     Ok(store.get(&mined_key(deposit))?.as_deref().and_then(mined_in))
 }
 
+/// A row of a payment in a block: its key, where it went, and its currency.
+pub(crate) type MinedRow = (Vec<u8>, Script, Currency);
+
+/// The payments that are known to be in a block. Reads them all.
+pub(crate) fn known_in(store: &dyn Store, block: BlockHash) -> Result<Vec<MinedRow>, PortError> {
+    let (mut known, mut from) = (Vec::new(), MINED_FROM.to_vec());
+    loop {
+        let rows = store.range(&from, MINED_TO, COMMIT_ROWS_MAX)?;
+        let Some((last, _)) = rows.last() else { return Ok(known) };
+        from.clone_from(last);
+        from.push(0);
+        for (key, value) in rows {
+            if mined_in(&value) == Some(block)
+                && let Some((script, currency, _)) = mined_sum(&value)
+            {
+                known.push((key, script, currency));
+            }
+        }
+    }
+}
+
 /// What was paid in a currency to each watched script; nothing to those that nobody paid.
 pub(crate) fn paid_in(
     store: &dyn Store,

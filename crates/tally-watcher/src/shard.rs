@@ -71,6 +71,7 @@ impl ShardRun {
             "folded the log"
         );
         let Replayed { tracker, last, checkpoint, retired, stream } = replayed;
+        shared.note(last);
         if let Some(tip) = tracker.tip() {
             self.recall(tip, &notes).await;
         }
@@ -78,14 +79,14 @@ impl ShardRun {
             chain: self.config.chain.clone(),
             log: Arc::clone(&self.ports.log),
             shared: Arc::clone(&shared),
-            entries: notes,
+            entries: notes.clone(),
             handle: self.handle.clone(),
         };
         let (config, ports) = (self.config.clone(), self.ports.clone());
         let rescanner =
             Rescanner { config: config.clone(), ports: ports.clone(), shared: Arc::clone(&shared) };
         let state = (tracker, last, checkpoint, retired);
-        let worker = Worker::new(config, ports, self.handle.clone(), shared, state);
+        let worker = Worker::new(config, ports, self.handle.clone(), shared, notes, state);
         tokio::select! {
             () = Box::pin(follower.run(stream)) => Ok(Ended::Stopped),
             () = Box::pin(rescanner.run()) => Ok(Ended::Stopped),

@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) arrived: Notify,
     /// Moves with each fact of a rescan that has come.
     rescanned: watch::Sender<Position>,
+    /// Moves with each fact of the chain that the persister was told of.
+    noted: watch::Sender<Position>,
 }
 
 #[derive(Default)]
@@ -61,6 +63,7 @@ impl Shared {
             state: Mutex::default(),
             arrived: Notify::new(),
             rescanned: watch::Sender::new(Position::START),
+            noted: watch::Sender::new(Position::START),
         }
     }
 
@@ -199,6 +202,17 @@ impl Shared {
     pub(crate) fn deliver(&self, own: OwnFact) {
         self.state().inbox.push_back(own);
         self.arrived.notify_one();
+    }
+
+    /// The persister has been told of the chain's facts up to `position`.
+    pub(crate) fn note(&self, position: Position) {
+        self.noted.send_replace(position);
+    }
+
+    /// Waits until the persister has been told of the chain's facts up to `position`.
+    pub(crate) async fn wait_for_note(&self, position: Position) {
+        // The sender lives as long as we do.
+        let _ = self.noted.subscribe().wait_for(|at| *at >= position).await;
     }
 
     /// The facts of the chain that have come since this was last asked.

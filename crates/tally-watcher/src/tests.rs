@@ -1,6 +1,7 @@
 //! Stories of a watcher over fakes: a chain, a log, a lease, a store and a clock that tests move.
 
 mod follow;
+mod recorder;
 mod restart;
 mod scale;
 mod scene;

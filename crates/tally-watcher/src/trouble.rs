@@ -30,6 +30,8 @@ pub(crate) enum Trouble {
     Refused(#[from] Refusal),
     #[error("another writer was faster")]
     Stale,
+    #[error("the node's tip moved while its mempool was asked for")]
+    Moved,
     #[error("another writer holds a later lease")]
     Deposed,
     #[error("other shards have taken over")]
@@ -44,7 +46,7 @@ impl Trouble {
             Self::Block { .. } => Some("block_unreadable"),
             Self::Log(_) => Some("log_unreachable"),
             Self::Refused(Refusal::DeepReorg { .. }) => Some("deep_reorg"),
-            Self::Refused(_) | Self::Stale | Self::Retired => None,
+            Self::Refused(_) | Self::Stale | Self::Moved | Self::Retired => None,
             Self::Deposed => Some("lease_overtaken"),
         }
     }
@@ -54,7 +56,7 @@ impl Trouble {
         match self {
             Self::Source(error) | Self::Log(error) | Self::Block { error, .. } => !error.is_transient(),
             Self::Refused(refusal) => matches!(refusal, Refusal::DeepReorg { .. }),
-            Self::Stale | Self::Retired => false,
+            Self::Stale | Self::Moved | Self::Retired => false,
             Self::Deposed => true,
         }
     }

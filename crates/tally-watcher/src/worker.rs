@@ -10,6 +10,7 @@ use tally_events::Epoch;
 use tally_ports::Header;
 use tally_tracker::{Input, Loyalty, MempoolMemory, Refusal, Tracker};
 use tally_types::{BlockRef, Height, Position, Timestamp, TxId};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::advance::Reached;
@@ -17,6 +18,7 @@ use crate::gauge::Gauges;
 use crate::health::ShardHandle;
 use crate::keeper::Keeper;
 use crate::late::Rescan;
+use crate::persist::Note;
 use crate::shared::Shared;
 use crate::trouble::{Trouble, pause_after};
 use crate::{WatcherConfig, WatcherPorts};
@@ -31,10 +33,14 @@ pub(crate) struct Worker {
     pub(crate) ports: WatcherPorts,
     pub(crate) handle: ShardHandle,
     pub(crate) shared: Arc<Shared>,
+    /// To the store, by which it is asked to catch up.
+    pub(crate) notes: mpsc::Sender<Note>,
     pub(crate) gauges: Gauges,
     /// The chain as the log has it, up to `last`.
     pub(crate) tracker: Tracker,
     pub(crate) last: Position,
+    /// The last of it that came from the log, and not from our own append.
+    pub(crate) arrived: Position,
     /// The last checkpoint's first part.
     pub(crate) checkpoint: Position,
     pub(crate) epoch: Epoch,
@@ -42,6 +48,8 @@ pub(crate) struct Worker {
     pub(crate) memory: MempoolMemory,
     pub(crate) loyalty: Loyalty,
     endpoint: u64,
+    /// When tip and mempool were last looked at and all that was there was written down, by this writer at this node.
+    pub(crate) looked_at: Option<Timestamp>,
     /// The mempool as last looked at, and when each of it was first held.
     pub(crate) known: HashSet<TxId>,
     pub(crate) first_held: HashMap<TxId, Timestamp>,
@@ -54,7 +62,7 @@ pub(crate) struct Worker {
     pub(crate) retired: bool,
     /// Somebody waits for a report.
     asked: bool,
-    failures: u32,
+    pub(crate) failures: u32,
     /// The last incident that was counted, so that one that lasts counts once.
     incident: Option<&'static str>,
 }
@@ -82,6 +90,7 @@ impl Worker {
         ports: WatcherPorts,
         handle: ShardHandle,
         shared: Arc<Shared>,
+        notes: mpsc::Sender<Note>,
         (tracker, last, checkpoint, retired): (Tracker, Position, Position, bool),
     ) -> Self {
         Self {
@@ -91,12 +100,15 @@ impl Worker {
             ports,
             handle,
             shared,
+            notes,
             tracker,
             last,
+            arrived: last,
             checkpoint,
             epoch: Epoch::NONE,
             memory: MempoolMemory::default(),
             loyalty: Loyalty::default(),
+            looked_at: None,
             known: HashSet::new(),
             first_held: HashMap::new(),
             matched: VecDeque::new(),
@@ -188,7 +200,11 @@ impl Worker {
         if let Some(last) = last {
             self.fold_up_to(last.position).await?;
         }
-        self.say(Input::Started, self.ports.clock.now()).await?;
+        self.looked_at = None;
+        if self.tracker.is_dangling() {
+            let tip = self.ports.source.tip().await.map_err(Trouble::Source)?;
+            self.take_back_dangling(&tip).await?;
+        }
         Ok(Next::Again)
     }
 
@@ -213,7 +229,7 @@ impl Worker {
             reached => reached?,
         };
         match reached {
-            Reached::Tip => {}
+            Reached::Tip => self.take_back_dangling(&tip).await?,
             Reached::More => return Ok(Next::Again),
             Reached::Apart => return Ok(Next::Rest),
         }
@@ -225,6 +241,7 @@ impl Worker {
         if looked && self.ports.source.endpoint() == self.endpoint {
             let (asked, watched_through) = (self.asked, self.shared.watched_through(matched));
             self.say(Input::Observed { taken_at, watched_through, asked }, taken_at).await?;
+            self.looked_at = Some(taken_at);
             // A block that came in this round is a report too.
             self.asked &= self.tracker.observed_at() < taken_at;
             self.handle.update(|view| view.last_success = Some(taken_at));
@@ -268,6 +285,7 @@ impl Worker {
             self.endpoint = endpoint;
             self.memory.forget();
             self.loyalty.forget();
+            self.looked_at = None;
             self.known.clear();
         }
     }

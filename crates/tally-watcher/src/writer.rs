@@ -15,6 +15,8 @@ use crate::worker::Worker;
 const APPEND_MAX: usize = 500;
 /// How long to wait for a fact that is known to be in the log.
 const ARRIVAL: Duration = Duration::from_secs(5);
+/// How long to wait for what was just written to come back, before the log is asked for it.
+const ECHO: Duration = Duration::from_millis(20);
 /// How often an append is sent again before the round starts over.
 const TRIES: u32 = 5;
 
@@ -37,6 +39,7 @@ impl Worker {
     }
 
     async fn append_batch(&mut self, facts: Vec<Fact>) -> Result<(), Trouble> {
+        self.stop_if_not_alone().await?;
         let now = self.ports.clock.now();
         let subject = &self.shared.subject;
         let (epoch, shard) = (self.epoch, self.shared.shard);
@@ -72,6 +75,31 @@ impl Worker {
         Ok(())
     }
 
+    /// What others have written since the facts were decided speaks against them; a later lease, against us.
+    ///
+    /// What we wrote last must have come back first: where another had written the same before us, the log took ours
+    /// for a repetition, and only the lease in it tells. A follower that is late is not waited for, the log is asked.
+    async fn stop_if_not_alone(&mut self) -> Result<(), Trouble> {
+        let known = self.last;
+        let mut overtaken = self.fold_arrived();
+        let echo = async {
+            while self.arrived < known {
+                self.shared.arrived.notified().await;
+                overtaken |= self.fold_arrived();
+            }
+        };
+        if tokio::time::timeout(ECHO, echo).await.is_err() {
+            let last = self.ports.log.last(&self.shared.subject).await.map_err(Trouble::Log)?;
+            overtaken |= last.is_some_and(|last| last.event.epoch > self.epoch);
+        }
+        match overtaken {
+            _ if self.retired => Err(Trouble::Retired),
+            true => Err(Trouble::Deposed),
+            false if self.last != known => Err(Trouble::Stale),
+            false => Ok(()),
+        }
+    }
+
     /// A transaction that left is news when it is in the mempool again, even if it was there a moment ago.
     fn forget_lost(&mut self, fact: &Fact) {
         match fact {
@@ -99,11 +127,15 @@ impl Worker {
     }
 
     /// Folds what has come from the log and is not our own. True if it was written under a later lease.
+    ///
+    /// The lease is looked at of all that comes: where another has written the same before us, the log has taken ours
+    /// for a repetition, so that it looks like our own.
     pub(crate) fn fold_arrived(&mut self) -> bool {
         let mut overtaken = false;
         for own in self.shared.collect() {
+            overtaken |= own.epoch > self.epoch;
+            self.arrived = self.arrived.max(own.position);
             if own.position > self.last {
-                overtaken |= own.epoch > self.epoch;
                 self.fold(&own.fact, own.position);
             }
         }

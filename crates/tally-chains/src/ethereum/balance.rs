@@ -158,6 +158,11 @@ impl Ledger {
         self.presumed = Some((block.hash, paid.into_iter().map(presumed).collect()));
     }
 
+    /// Whether something is presumed of a block.
+    pub(crate) fn presumes(&self, block: &BlockHash) -> bool {
+        self.presumed.as_ref().is_some_and(|(hash, _)| hash == block)
+    }
+
     /// What was presumed of these addresses has been settled by a block's state.
     pub(crate) fn settle(&mut self, end: BlockHash, addresses: &HashSet<Address>) {
         let Some((_, presumed)) = &mut self.presumed else { return };

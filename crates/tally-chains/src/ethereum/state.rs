@@ -149,8 +149,10 @@ impl EthereumNode {
         }
         credits.sort_by(|one, other| one.key.cmp(&other.key));
         books.ledger().remember(hash, after);
-        if before.gap > 0 {
+        if before.gap > 0 || books.ledger().presumes(&header.prev) {
             books.ledger().settle(hash, &watched.set);
+        }
+        if before.gap > 0 {
             let (chain, node, blocks) = (&self.plan().id, self.label(), before.gap);
             let paid = credits.len();
             tracing::error!(%chain, node, %hash, blocks, paid, "blocks without state: settled by one difference");

@@ -12,7 +12,7 @@ impl Tracker {
     pub(super) fn decide_block(
         &self,
         block: &Scanned,
-        behind: bool,
+        looked_at: Option<Timestamp>,
         present: Option<&HashSet<TxId>>,
         now: Timestamp,
     ) -> Result<Vec<Fact>, Refusal> {
@@ -38,8 +38,7 @@ impl Tracker {
             header,
             block.watched_through,
             method,
-            behind,
-            now,
+            looked_at,
         ));
         Ok(draft.into_facts())
     }
@@ -56,14 +55,14 @@ impl Tracker {
             return Err(Refusal::NotLinked { block: header.block });
         }
         let mut draft = Draft::new(self);
+        for old in self.branch.blocks().rev().take_while(|old| old.height >= header.block.height) {
+            let (chain, prev) = (self.chain().clone(), self.prev_of(old));
+            draft.push(BlockDisconnected { chain, block: old, prev });
+        }
         for followed in self.deposits.mined_from(header.block.height) {
             if let Stage::Mined(old) = followed.stage {
                 draft.take_back(&followed.deposit, old, present);
             }
-        }
-        for old in self.branch.blocks().rev().take_while(|old| old.height >= header.block.height) {
-            let (chain, prev) = (self.chain().clone(), self.prev_of(old));
-            draft.push(BlockDisconnected { chain, block: old, prev });
         }
         let conflicts = draft.conflicts(&block.credits, &block.spends);
         let mined = self.mine(block, &conflicts, now.min(header.time), &mut draft);
@@ -74,11 +73,12 @@ impl Tracker {
         }
         let through = block.watched_through.max(self.watched_through());
         let method = block.method.as_deref();
-        draft.push(self.connected_fact(header.block.height, header.prev, header, through, method, true, now));
+        draft.push(self.connected_fact(header.block.height, header.prev, header, through, method, None));
         Ok(draft.into_facts())
     }
 
-    /// Takes every block over the new block's parent off the branch, from the top down.
+    /// Takes every block over the new block's parent off the branch, from the top down; each before its payments,
+    /// so that what is cut off between two appends dangles over the tip, where it counts nowhere and is found.
     fn disconnect_to_parent(
         &self,
         block: &Scanned,
@@ -93,16 +93,16 @@ impl Tracker {
             return Err(Refusal::NotLinked { block: new });
         }
         for old in self.branch.blocks().rev().take_while(|old| old.height >= new.height) {
-            for followed in self.deposits.mined_at(old.height) {
-                if draft.stage(&followed.deposit.key) == Some(Stage::Mined(old)) {
-                    draft.take_back(&followed.deposit, old, present);
-                }
-            }
             draft.push(BlockDisconnected {
                 chain: self.chain().clone(),
                 block: old,
                 prev: self.prev_of(old),
             });
+            for followed in self.deposits.mined_at(old.height) {
+                if draft.stage(&followed.deposit.key) == Some(Stage::Mined(old)) {
+                    draft.take_back(&followed.deposit, old, present);
+                }
+            }
         }
         Ok(())
     }

@@ -99,7 +99,7 @@ fn the_table_of_what_begins_at_the_chain() {
                 story.block(header(10, 0, 0), &[pays('a', "x", &[1, 2])], &[]);
                 vec![story.block(header(10, 1, 0), &[pays('a', "x", &[1, 2])], &[])]
             },
-            "unmined(a@10) -10 mined(a@10') confirmed(a 1) +10'",
+            "-10 unmined(a@10) mined(a@10') confirmed(a 1) +10'",
         ),
         (
             "a reorg takes its block, later mined again",
@@ -110,7 +110,7 @@ fn the_table_of_what_begins_at_the_chain() {
                     story.block(header(11, 1, 1), &[pays('a', "x", &[1, 2])], &[]),
                 ]
             },
-            "unmined(a@10) -10 +10' mined(a@11') confirmed(a 1) +11'",
+            "-10 unmined(a@10) +10' mined(a@11') confirmed(a 1) +11'",
         ),
         (
             "a reorg takes its block and double-spends it",
@@ -118,7 +118,7 @@ fn the_table_of_what_begins_at_the_chain() {
                 story.block(header(10, 0, 0), &[pays('a', "x", &[1, 2])], &[]);
                 vec![story.block(header(10, 1, 0), &[], &[spends('q', 1)])]
             },
-            "unmined(a@10) -10 replaced(a by q) +10'",
+            "-10 unmined(a@10) replaced(a by q) +10'",
         ),
         (
             "dropped by a reorg and by the mempool",
@@ -130,7 +130,7 @@ fn the_table_of_what_begins_at_the_chain() {
                     story.mempool(60, &[], &[], &[]),
                 ]
             },
-            "unmined(a@10) -10 +10'  vanished(a)",
+            "-10 unmined(a@10) +10'  vanished(a)",
         ),
     ];
     for (name, play, expected) in rows {
@@ -154,7 +154,7 @@ fn without_a_mempool_stage_a_reorg_takes_the_payment_whole() {
     let mut story = Story::mined_to(9);
     let transfer = [pays('e', "x", &[])];
     story.block(header(10, 0, 0), &transfer, &[]);
-    assert_eq!(story.block(header(10, 1, 0), &[], &[]), "unmined(e@10 gone) -10 +10'");
+    assert_eq!(story.block(header(10, 1, 0), &[], &[]), "-10 unmined(e@10 gone) +10'");
     assert_eq!(story.mempool(99, &[], &[], &[]), "");
     assert_eq!(story.block(header(11, 1, 1), &transfer, &[]), "mined(e@11') confirmed(e 1) +11'");
 }
@@ -162,10 +162,10 @@ fn without_a_mempool_stage_a_reorg_takes_the_payment_whole() {
 #[test]
 fn a_reorg_looks_into_the_mempool_where_it_can() {
     let rows: [(&str, &[u8], &[char], &str); 4] = [
-        ("in the mempool again", &[1], &['a', 'z'], "unmined(a@10) -10 +10'"),
-        ("dropped", &[1], &['z'], "unmined(a@10 gone) -10 +10'"),
-        ("an empty mempool", &[1], &[], "unmined(a@10 gone) -10 +10'"),
-        ("without a mempool stage", &[], &['a'], "unmined(a@10 gone) -10 +10'"),
+        ("in the mempool again", &[1], &['a', 'z'], "-10 unmined(a@10) +10'"),
+        ("dropped", &[1], &['z'], "-10 unmined(a@10 gone) +10'"),
+        ("an empty mempool", &[1], &[], "-10 unmined(a@10 gone) +10'"),
+        ("without a mempool stage", &[], &['a'], "-10 unmined(a@10 gone) +10'"),
     ];
     for (name, inputs, present, expected) in rows {
         let mut story = Story::mined_to(9);
@@ -242,7 +242,7 @@ fn payments_in_a_block_that_was_never_connected_are_taken_back() {
     let block = scanned(header(10, 0, 0), &[pays('a', "x", &[1]), pays('e', "y", &[])], &[]);
     let facts = story
         .tracker
-        .decide(Input::Block { block: &block, behind: false, present: None }, story.now)
+        .decide(Input::Block { block: &block, looked_at: None, present: None }, story.now)
         .unwrap();
     for cut in 1..facts.len() {
         let mut cut_short = Story::mined_to(9);
@@ -252,16 +252,16 @@ fn payments_in_a_block_that_was_never_connected_are_taken_back() {
             _ => "unmined(a@10) unmined(e@10 gone)",
         };
         let mut resumed = Story { tracker: cut_short.tracker.clone(), ..Story::new() };
-        assert_eq!(resumed.tell(Input::Started).unwrap(), taken_back);
-        assert_eq!(resumed.tell(Input::Started).unwrap(), "", "once");
+        assert_eq!(resumed.tell(Input::Dangling { present: None }).unwrap(), taken_back);
+        assert_eq!(resumed.tell(Input::Dangling { present: None }).unwrap(), "", "once");
         let other = scanned(header(10, 1, 0), &[], &[]);
-        let input = Input::Block { block: &other, behind: false, present: None };
+        let input = Input::Block { block: &other, looked_at: None, present: None };
         let mut overtaken = Story { tracker: cut_short.tracker.clone(), ..Story::new() };
         assert_eq!(overtaken.tell(input).unwrap(), format!("{taken_back} +10'"), "another block came");
         let mut finished = Story { tracker: cut_short.tracker, ..Story::new() };
-        finished.tell(Input::Block { block: &block, behind: false, present: None }).unwrap();
+        finished.tell(Input::Block { block: &block, looked_at: None, present: None }).unwrap();
         let mut whole = Story::mined_to(9);
-        whole.tell(Input::Block { block: &block, behind: false, present: None }).unwrap();
+        whole.tell(Input::Block { block: &block, looked_at: None, present: None }).unwrap();
         assert_eq!(finished.tracker, whole.tracker, "the same block again finishes it");
     }
 }
@@ -298,8 +298,8 @@ fn the_watch_begins_anew_where_a_person_says() {
     let fork = scanned(header(40, 1, 0), &[], &[]);
     let present = HashSet::from([txid('b')]);
     let words = story.tell(Input::Restart { block: &fork, present: Some(&present) }).unwrap();
-    assert!(words.starts_with("unmined(a@151 gone) unmined(b@151) -151 -150 "), "{words}");
-    assert!(words.ends_with(" -52 -51 +40'"), "{words}");
+    assert!(words.starts_with("-151 -150 "), "{words}");
+    assert!(words.ends_with(" -52 -51 unmined(a@151 gone) unmined(b@151) +40'"), "{words}");
     assert_eq!(story.tracker.tip(), Some(block(40, 1)));
     assert_eq!(
         story.block(header(41, 1, 1), &[pays('a', "x", &[1])], &[]),
@@ -356,7 +356,7 @@ fn shards_are_handed_over_whole() {
     let next = scanned(header(21, 0, 0), &[pays('g', "x", &[9])], &[]);
     let facts = dangling
         .tracker
-        .decide(Input::Block { block: &next, behind: false, present: None }, dangling.now)
+        .decide(Input::Block { block: &next, looked_at: None, present: None }, dangling.now)
         .unwrap();
     dangling.tracker.apply(&facts[0]);
     assert_eq!(crate::Handover::from(&[&dangling.tracker], 3, 1), None, "in the middle of a block");
@@ -366,11 +366,11 @@ fn shards_are_handed_over_whole() {
 fn what_is_outdated_is_refused() {
     let mut story = Story::mined_to(9);
     let missing = scanned(header(12, 0, 0), &[], &[]);
-    let refused = story.tell(Input::Block { block: &missing, behind: false, present: None });
+    let refused = story.tell(Input::Block { block: &missing, looked_at: None, present: None });
     assert_eq!(refused, Err(Refusal::NotLinked { block: block(12, 0) }));
     let mut early = scanned(header(10, 0, 0), &[], &[]);
     early.watched_through = Position::START;
-    let refused = story.tell(Input::Block { block: &early, behind: false, present: None });
+    let refused = story.tell(Input::Block { block: &early, looked_at: None, present: None });
     assert_eq!(refused, Err(Refusal::MatchedTooEarly { block: block(10, 0) }));
     let elsewhere = Snapshot {
         tip: hash(9, 1),
@@ -385,6 +385,8 @@ fn what_is_outdated_is_refused() {
 #[test]
 fn a_quiet_chain_reports_that_it_is_alive() {
     let mut story = Story::mined_to(3);
+    let first = Input::Observed { taken_at: story.now, watched_through: Position::new(1), asked: false };
+    assert_eq!(story.tell(first).unwrap(), "observed", "blocks alone report nothing");
     let mut observed = |secs: i64, asked: bool| {
         let taken_at = at(1_000_000 + secs);
         story.tell(Input::Observed { taken_at, watched_through: Position::new(5), asked }).unwrap()

@@ -82,6 +82,7 @@ fn a_run_is_one_fact_and_the_new_bottom() {
         last: header(900, 0, 0),
         watched_through: Position::new(1),
         method: None,
+        looked_at: None,
     };
     assert_eq!(story.tell(run).unwrap(), "+3..900");
     assert_eq!(story.block(header(901, 0, 0), &[], &[]), "+901");
@@ -91,17 +92,17 @@ fn a_run_is_one_fact_and_the_new_bottom() {
 }
 
 #[test]
-fn blocks_behind_the_node_report_their_own_time() {
+fn blocks_claim_no_more_than_the_last_look_at_everything() {
     let mut story = Story::new();
-    let mut reported = |height: u64, behind: bool| {
+    let mut reported = |height: u64, looked_at: Option<Timestamp>| {
         let block = scanned(header(height, 0, 0), &[], &[]);
-        story.tell(Input::Block { block: &block, behind, present: None }).unwrap();
+        story.tell(Input::Block { block: &block, looked_at, present: None }).unwrap();
         story.tracker.observed_at()
     };
-    assert_eq!(reported(7, true), at(4200), "the header's time while the node has more");
-    assert_eq!(reported(8, true), at(4800));
-    assert_eq!(reported(9, false), at(1_000_000), "the clock at the node's tip");
-    assert_eq!(reported(10, true), at(1_000_000), "never backwards");
+    assert_eq!(reported(7, None), Timestamp::EPOCH, "nothing was looked at yet, whatever the header says");
+    assert_eq!(reported(8, Some(at(500))), at(500), "neither the clock nor the header's time");
+    assert_eq!(reported(9, None), at(500), "another writer, or another node: what was said before holds");
+    assert_eq!(reported(10, Some(at(400))), at(500), "never backwards");
 }
 
 #[test]
@@ -161,7 +162,7 @@ fn facts_of_other_chains_change_nothing() {
     let before = story.tracker.clone();
     let mut other = Tracker::new("ltc".parse().unwrap(), Settings::default());
     let input = scanned(header(9, 0, 0), &[pays('a', "x", &[1])], &[]);
-    for fact in other.decide(Input::Block { block: &input, behind: false, present: None }, at(0)).unwrap() {
+    for fact in other.decide(Input::Block { block: &input, looked_at: None, present: None }, at(0)).unwrap() {
         story.tracker.apply(&fact);
         other.apply(&fact);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tally_events::{Fact, Shard};
 use tally_testkit::{MemoryLog, chain_id, script};
-use tally_types::{Height, Position};
+use tally_types::{Height, Position, Timestamp};
 
 use super::scene::{GATE, Scene, chain, quoted, subject};
 use crate::follower::Follower;
@@ -39,6 +39,31 @@ async fn a_payment_is_seen_mined_and_confirmed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_block_is_one_append_with_all_that_it_brings() {
+    let mut scene = Scene::with_height(5);
+    for number in 1..=3 {
+        scene.quote(number, 0);
+    }
+    scene.start();
+    scene.settled().await;
+    for (brings, reorg) in [("payments", false), ("a reorg with payments", true)] {
+        let appends = scene.running.as_ref().unwrap().appends();
+        if reorg {
+            scene.node().reorg(1, 1, &[]);
+        } else {
+            for number in 1..=3 {
+                scene.node().pay(&script(number), 1000);
+            }
+            scene.node().mine(1);
+        }
+        scene.settled().await;
+        assert_eq!(scene.running.as_ref().unwrap().appends(), appends + 1, "{brings}: {}", scene.trace());
+    }
+    let leaves = "+6 -6 unmined(a@6) unmined(b@6) unmined(c@6) mined(a@6') ";
+    assert!(scene.trace_from("+6").starts_with(leaves), "{}", scene.trace());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reorg_takes_a_payment_out_and_back_in_another_block() {
     let mut scene = Scene::with_height(5);
     scene.quote(1, 0);
@@ -54,7 +79,7 @@ async fn a_reorg_takes_a_payment_out_and_back_in_another_block() {
     scene.settled().await;
     assert_eq!(
         scene.trace_from("seen"),
-        "seen(a) mined(a@6) confirmed(a 1) +6 confirmed(a 2) +7 -7 unmined(a@6) -6 -5 +5' +6' \
+        "seen(a) mined(a@6) confirmed(a 1) +6 confirmed(a 2) +7 -7 -6 unmined(a@6) -5 +5' +6' \
          mined(a@7') confirmed(a 1) +7'"
     );
 }
@@ -75,7 +100,7 @@ async fn a_reorg_says_which_payments_are_back_in_the_mempool() {
     scene.settled().await;
     assert_eq!(
         scene.trace_from("+6"),
-        "+6 unmined(a@6 gone) unmined(b@6) -6 +6' +7",
+        "+6 -6 unmined(a@6 gone) unmined(b@6) +6' +7",
         "one was looked for in vain, the other is there"
     );
     scene.node().mine_only(&[kept]);
@@ -167,6 +192,15 @@ async fn a_double_spend_in_a_block_is_noticed() {
     assert_eq!(scene.trace_from("seen"), "seen(a) replaced(a) +4");
 }
 
+/// What each block says was looked at.
+fn connected(scene: &Scene) -> Vec<Timestamp> {
+    let said = |recorded: tally_events::Recorded| match recorded.event.fact {
+        Fact::BlockConnected(block) => Some(block.observed_at),
+        _ => None,
+    };
+    scene.facts().into_iter().filter_map(said).collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_long_way_is_gone_in_runs_that_end_100_below_the_tip() {
     let mut scene = Scene::with_height(50);
@@ -182,20 +216,19 @@ async fn a_long_way_is_gone_in_runs_that_end_100_below_the_tip() {
     assert!(trace.starts_with(start), "{trace}");
     assert!(trace.contains("confirmed(a 30) +80 +81..880 +881..1680 +1681..1951 +1952 +1953 "), "{trace}");
     assert!(trace.ends_with("+2050 +2051"), "{trace}");
-    let observed: Vec<_> = scene
-        .facts()
-        .into_iter()
-        .filter_map(|recorded| match recorded.event.fact {
-            Fact::BlockConnected(block) => Some((block.observed_at, block.time)),
-            _ => None,
-        })
-        .collect();
-    let (last, behind) = observed.split_last().unwrap();
+    let observed = connected(&scene);
     assert!(
-        behind.iter().all(|(observed_at, time)| observed_at == time),
-        "behind the node: the header's time"
+        observed.iter().all(|observed_at| *observed_at == Timestamp::EPOCH),
+        "no block says that anything was looked at before the mempool was"
     );
-    assert_eq!(last.0, scene.now(), "at its tip: the clock");
+    assert_eq!(scene.folded().observed_at(), scene.now(), "then it is reported");
+    scene.advance(5);
+    scene.rounds().await;
+    let looked_at = scene.now();
+    scene.advance(5);
+    scene.node().mine(1);
+    scene.settled().await;
+    assert_eq!(connected(&scene).last(), Some(&looked_at), "the last look, not the clock");
 }
 
 #[tokio::test(start_paused = true)]

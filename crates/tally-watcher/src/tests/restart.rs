@@ -85,6 +85,27 @@ async fn a_block_that_was_never_connected_is_taken_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_mempool_is_caught_up_with_at_a_start() {
+    let mut scene = Scene::with_height(4);
+    scene.quote(1, 0);
+    scene.quote(2, 0);
+    scene.start();
+    scene.settled().await;
+    let first = scene.node().pay(&script(1), 1000);
+    scene.said("seen(a)").await;
+    scene.stop().await;
+    // While nobody watches: a replacement of what was told, and a payment that was not.
+    scene.node().replace(&first, &script(9), 1000).unwrap();
+    scene.node().pay(&script(2), 1000);
+    scene.advance(40);
+    scene.start();
+    scene.said("seen(b)").await;
+    scene.rounds().await;
+    assert_eq!(scene.trace_from("seen(a)"), "seen(a) seen(b) replaced(a)");
+    assert_eq!(scene.first_seen(2), scene.now(), "met now, whenever it came");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_checkpoint_bounds_what_is_read() {
     let mut scene = Scene::with_height(4);
     scene.config.checkpoint_every = 10;

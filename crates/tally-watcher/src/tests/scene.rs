@@ -46,6 +46,8 @@ pub(super) struct Nodes {
     /// Blocks that were matched but whose answer is still on its way, while closed.
     pub(super) gate: Semaphore,
     pub(super) wrong_network: AtomicBool,
+    /// The node takes questions and never answers.
+    pub(super) hangs: AtomicBool,
     pub(super) scans: AtomicUsize,
     pub(super) finalized: Mutex<Option<Height>>,
     /// What was recalled.
@@ -75,6 +77,9 @@ impl BlockSource for Nodes {
     }
 
     async fn tip(&self) -> Result<Header, PortError> {
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         self.node().tip().await
     }
 
@@ -177,6 +182,11 @@ impl Running {
         self.cut.reads.lock().unwrap().clone()
     }
 
+    /// How often it has appended.
+    pub(super) fn appends(&self) -> i64 {
+        -self.cut.left.load(Ordering::SeqCst)
+    }
+
     pub(super) async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
@@ -219,6 +229,7 @@ impl Scene {
             unreadable: Mutex::new(None),
             gate: Semaphore::new(GATE as usize),
             wrong_network: AtomicBool::new(false),
+            hangs: AtomicBool::new(false),
             scans: AtomicUsize::new(0),
             finalized: Mutex::default(),
             recalled: Mutex::default(),

@@ -1,12 +1,14 @@
 //! Nodes that fail, lag, lie and change; rivals; logs that lose answers.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tally_events::{BlockConnected, Epoch, Event};
+use tally_events::{BlockConnected, BlockDisconnected, Epoch, Event, Fact};
 use tally_testkit::script;
 use tally_types::{BlockHash, BlockRef, Height, Span};
 
-use super::scene::{Scene, chain, subject};
+use super::recorder;
+use super::scene::{GATE, Scene, chain, subject};
 use crate::WatcherError;
 
 #[tokio::test(start_paused = true)]
@@ -185,4 +187,83 @@ async fn a_lost_lease_is_taken_again() {
     scene.said("seen(a)").await;
     let last = scene.facts().last().unwrap().event.epoch;
     assert!(last > Epoch::new(1), "{last:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rival_that_wrote_the_same_is_noticed() {
+    // Whether the log or its follower is faster is not certain, so that once would prove nothing.
+    for round in 0..12 {
+        let mut scene = Scene::with_height(4);
+        scene.start();
+        scene.settled().await;
+        let tip = scene.folded().tip().unwrap();
+        let nodes = Arc::clone(&scene.nodes);
+        let gate = nodes.gate.acquire_many(GATE).await.unwrap();
+        let scans = nodes.scans.load(Ordering::SeqCst);
+        scene.node().mine(3);
+        scene.until("the scans", |_| nodes.scans.load(Ordering::SeqCst) > scans).await;
+        let block = scene.node().block_at(5);
+        // As the writer itself will say it: ids are those of the contents.
+        let same = BlockConnected {
+            chain: chain(),
+            block: block.block,
+            prev: tip.hash,
+            from: block.block.height,
+            time: block.time,
+            watched_through: scene.log.facts().last().unwrap().position,
+            observed_at: scene.now(),
+            method: None,
+        };
+        scene.log.seed(vec![Event::new(subject(), same, scene.now()).under(Epoch::new(40))]);
+        drop(gate);
+        scene.settled().await;
+        let facts = scene.facts();
+        let connected = facts.iter().filter(|one| matches!(one.event.fact, Fact::BlockConnected(_)));
+        let epochs: Vec<u64> = connected.map(|one| one.event.epoch.get()).collect();
+        assert_eq!(epochs[..6], [1, 1, 1, 1, 1, 40], "round {round}: {}", scene.trace());
+        assert_eq!(epochs.len(), 8, "round {round}: the rival's block is not told again: {}", scene.trace());
+        assert!(epochs[6..].iter().all(|epoch| *epoch == 2), "round {round}: a new lease: {epochs:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_left_half_told_is_taken_back_at_the_tip() {
+    let mut scene = Scene::with_height(4);
+    scene.quote(1, 0);
+    scene.start();
+    scene.settled().await;
+    scene.node().pay(&script(1), 1000);
+    scene.said("seen(a)").await;
+    let block = scene.node().mine(1);
+    scene.settled().await;
+    // Of a reorg only the first of several appends came through, and then the node stands at the block before.
+    scene.node().fork_at(4);
+    let (tip, now) = (scene.node().tip_block(), scene.now());
+    let left = BlockDisconnected { chain: chain(), block, prev: tip.hash };
+    scene.log.seed(vec![Event::new(subject(), left, now).under(Epoch::new(1))]);
+    scene.settled().await;
+    assert_eq!(scene.trace_from("+5"), "+5 -5 unmined(a@5)");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_hangs_is_told_within_a_minute() {
+    let gauges = recorder::Gauges::default();
+    let _guard = metrics::set_default_local_recorder(&gauges);
+    let mut scene = Scene::with_height(4);
+    scene.start();
+    scene.settled().await;
+    assert!(scene.handle().health().is_ready(scene.now(), crate::SILENCE_ALARM));
+    assert_eq!(gauges.get("tally_chain_lag_blocks"), Some(0.0));
+    scene.nodes.hangs.store(true, Ordering::SeqCst);
+    scene.node().mine(2);
+    for _ in 0..60 {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        scene.advance(1);
+    }
+    let health = scene.handle().health();
+    assert!(!health.is_ready(scene.now(), Span::from_secs(3600)), "{health:?}");
+    assert!(health.stalled.is_some_and(|said| said.starts_with("nothing was heard of the node for ")));
+    assert!(gauges.get("tally_chain_lag_blocks").unwrap() >= 1.0);
+    assert!(gauges.get("tally_chain_silence_seconds").unwrap() >= 45.0);
+    scene.nodes.hangs.store(false, Ordering::SeqCst);
 }

@@ -215,7 +215,11 @@ async fn nodes_that_take_numbers_only_are_asked_by_number() {
 
 /// Blocks 3 to 6 without state; the shop is paid by transactions in 4 and by contracts in 3, 5 and 8.
 fn gap() -> World {
-    world(vec![
+    world(gap_blocks())
+}
+
+fn gap_blocks() -> Vec<Happened> {
+    vec![
         Happened::default(),
         Happened::default(),
         by_contract(SHOP, 10),
@@ -224,7 +228,7 @@ fn gap() -> World {
         Happened { transactions: vec![(SHOP, OTHER, 50, true)], ..Happened::default() },
         Happened::default(),
         by_contract(SHOP, 7),
-    ])
+    ]
 }
 
 const AFTER_GAP: [&str; 6] = [
@@ -291,6 +295,44 @@ async fn what_was_paid_before_a_restart_stands_for_its_state() {
         assert_eq!(counts.of("tally_incidents_total", "kind=state_gap_unsettled"), unsettled, "{name}");
         assert_eq!(scan(&source, 8, &shop()).await, AFTER_GAP[5], "{name}");
     }
+}
+
+/// What a rescan reads again without state was told when the state was there.
+#[tokio::test]
+async fn a_rescan_over_blocks_found_by_balance_pays_nothing_twice() {
+    let counts = Counts::default();
+    let _counting = counts.begin();
+    // More blocks follow than balances are remembered of.
+    let world = world([gap_blocks(), vec![Happened::default(); 20]].concat());
+    let source = world.source();
+    let shop_script = Script::from_bytes(&const_hex::decode(&SHOP[2..]).unwrap()).unwrap();
+    source.recall(header(&source, 2).await.block, &[(shop_script, BaseUnits::from_units(1_000_000))]);
+    let with_state = [
+        "balance: balance=10",
+        "balance: value=100",
+        "balance: balance=1000",
+        "balance:",
+        "balance:",
+        "balance: balance=7",
+    ];
+    for (height, expected) in (3..).zip(with_state) {
+        assert_eq!(scan(&source, height, &shop()).await, expected, "{height}");
+    }
+    for height in 9..=28 {
+        assert_eq!(scan(&source, height, &shop()).await, "balance:", "{height}");
+    }
+    // So much later that the node has the state of the last blocks only.
+    *world.state_from.lock().unwrap() = 7;
+    let again =
+        ["toplevel:", "toplevel: value=100", "toplevel:", "toplevel:", "balance:", "balance: balance=7"];
+    for (height, expected) in (3..).zip(again) {
+        assert_eq!(scan(&source, height, &shop()).await, expected, "again {height}");
+    }
+    assert_eq!(
+        counts.of("tally_incidents_total", "kind=state_gap_unsettled"),
+        1,
+        "nobody knows, so it is said"
+    );
 }
 
 #[tokio::test]

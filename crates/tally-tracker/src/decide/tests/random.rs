@@ -195,7 +195,7 @@ impl Watch {
     fn sync(&mut self, node: &Node, seed: u64) {
         for block in self.next_blocks(node) {
             let scanned = self.scan(&block, &self.learned);
-            self.story.tell(Input::Block { block: &scanned, behind: false, present: None }).unwrap();
+            self.story.tell(Input::Block { block: &scanned, looked_at: None, present: None }).unwrap();
             self.check_mined(node, seed);
         }
         let present: HashSet<TxId> = node.mempool.iter().map(|tx| tx.key.txid).collect();
@@ -308,7 +308,7 @@ fn restart(watch: &mut Watch, from_checkpoint: bool) {
     watch.story.facts[last.unwrap_or_default()..].iter().for_each(|fact| tracker.apply(fact));
     assert_eq!(tracker, watch.story.tracker);
     watch.story.tracker = tracker;
-    watch.story.tell(Input::Started).unwrap();
+    watch.story.tell(Input::Dangling { present: None }).unwrap();
     watch.story.memory = MempoolMemory::default();
     watch.known.clear();
     watch.missing.clear();
