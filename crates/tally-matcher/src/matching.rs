@@ -6,6 +6,7 @@
 //! hit is a deposit, of which order and how deep, is decided elsewhere.
 
 mod finder;
+mod lane;
 mod report;
 
 use std::sync::Arc;

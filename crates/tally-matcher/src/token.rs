@@ -2,7 +2,7 @@
 //! (CHIP-2022-02-CashTokens). What the token is worth is not read: the output is credited with its
 //! coins only.
 
-use crate::reader::Reader;
+use crate::reader::{Malformed, Reader};
 
 const PREFIX_TOKEN: u8 = 0xef;
 const RESERVED: u8 = 0x80;
@@ -28,20 +28,20 @@ pub fn strip_token_prefix(script: &[u8]) -> Option<&[u8]> {
 #[cold]
 fn behind_prefix(script: &[u8]) -> Option<&[u8]> {
     let mut reader = Reader::new(script);
-    let _prefix_and_category = reader.array::<33>().ok()?;
-    let bitfield = reader.byte().ok()?;
+    let _prefix_and_category = reader.array::<33, Malformed>().ok()?;
+    let bitfield = reader.byte::<Malformed>().ok()?;
     if !is_valid(bitfield) {
         return None;
     }
     if bitfield & HAS_COMMITMENT != 0 {
-        let len = reader.length().ok()?;
+        let len = reader.length::<Malformed>().ok()?;
         if len == 0 {
             return None;
         }
-        reader.take(len).ok()?;
+        reader.take::<Malformed>(len).ok()?;
     }
     if bitfield & HAS_AMOUNT != 0 {
-        let amount = reader.compact_size().ok()?;
+        let amount = reader.compact_size::<Malformed>().ok()?;
         if amount == 0 || i64::try_from(amount).is_err() {
             return None;
         }

@@ -10,7 +10,7 @@
 //!   read.
 
 use crate::ids::sha256d_of;
-use crate::reader::Reader;
+use crate::reader::{Fault, Malformed, Reader};
 use crate::{Header, OutPoint, WalkError};
 
 const FLAG_WITNESS: u8 = 0x01;
@@ -126,17 +126,7 @@ pub(crate) enum Scope {
 /// error but are counted.
 pub fn walk<'a, V: Visitor<'a>>(block: &'a [u8], visitor: &mut V) -> Result<Walked, WalkError> {
     refuse_too_large(block)?;
-    let mut reader = Reader::new(block);
-    let header = Header::new(*reader.array::<80>()?);
-    let count = reader.length()?;
-    if count > reader.rest().len() / TX_BYTES_MIN {
-        return Err(reader.truncated());
-    }
-    let tx_count = narrow(count);
-    for index in 0..tx_count {
-        transaction(&mut reader, index, Scope::Block, visitor)?;
-    }
-    Ok(Walked { header, tx_count, trailing_bytes: reader.rest().len() })
+    whole_block(block, visitor).map_err(|Malformed| reason(block, whole_block(block, &mut Nobody)))
 }
 
 /// Walks one transaction that stands alone, as `getrawtransaction` gives it.
@@ -146,12 +136,7 @@ pub fn walk<'a, V: Visitor<'a>>(block: &'a [u8], visitor: &mut V) -> Result<Walk
 /// not read: what stands between them and the lock time is not judged.
 pub fn walk_tx<'a, V: Visitor<'a>>(tx: &'a [u8], visitor: &mut V) -> Result<(), WalkError> {
     refuse_too_large(tx)?;
-    let mut reader = Reader::new(tx);
-    transaction(&mut reader, 0, Scope::Single, visitor)?;
-    match reader.rest().len() {
-        0 => Ok(()),
-        count => Err(WalkError::TrailingBytes { count }),
-    }
+    whole_transaction(tx, visitor).map_err(|Malformed| reason(tx, whole_transaction(tx, &mut Nobody)))
 }
 
 /// Walks again the one transaction that begins at `offset` of bytes already walked.
@@ -162,8 +147,18 @@ pub(crate) fn walk_again<'a, V: Visitor<'a>>(
     scope: Scope,
     visitor: &mut V,
 ) -> Result<(), WalkError> {
-    let mut reader = Reader::starting_at(bytes, offset as usize);
-    transaction(&mut reader, index, scope, visitor)
+    transaction(&mut Reader::starting_at(bytes, offset as usize), index, scope, visitor)
+}
+
+/// Sees nothing.
+struct Nobody;
+
+impl Visitor<'_> for Nobody {}
+
+/// Why a second walk failed, as the first did.
+#[cold]
+fn reason<T>(bytes: &[u8], again: Result<T, WalkError>) -> WalkError {
+    again.err().unwrap_or(WalkError::Truncated { offset: bytes.len() })
 }
 
 fn refuse_too_large(bytes: &[u8]) -> Result<(), WalkError> {
@@ -182,62 +177,89 @@ fn narrow(offset: usize) -> u32 {
 }
 
 #[inline(always)]
-fn transaction<'a, V: Visitor<'a>>(
+fn whole_block<'a, E: Fault, V: Visitor<'a>>(block: &'a [u8], visitor: &mut V) -> Result<Walked, E> {
+    let mut reader = Reader::new(block);
+    let header = Header::new(*reader.array::<80, E>()?);
+    let count = reader.length()?;
+    if count > reader.left() / TX_BYTES_MIN {
+        return Err(reader.truncated());
+    }
+    let tx_count = narrow(count);
+    for index in 0..tx_count {
+        transaction(&mut reader, index, Scope::Block, visitor)?;
+    }
+    Ok(Walked { header, tx_count, trailing_bytes: reader.left() })
+}
+
+#[inline(always)]
+fn whole_transaction<'a, E: Fault, V: Visitor<'a>>(tx: &'a [u8], visitor: &mut V) -> Result<(), E> {
+    let mut reader = Reader::new(tx);
+    transaction(&mut reader, 0, Scope::Single, visitor)?;
+    match reader.left() {
+        0 => Ok(()),
+        count => Err(E::of(WalkError::TrailingBytes { count })),
+    }
+}
+
+#[inline(always)]
+fn transaction<'a, E: Fault, V: Visitor<'a>>(
     reader: &mut Reader<'a>,
     index: u32,
     scope: Scope,
     visitor: &mut V,
-) -> Result<(), WalkError> {
+) -> Result<(), E> {
     let offset = narrow(reader.offset());
     visitor.begin_tx(index, offset);
-    let version = reader.array::<4>()?;
+    let version = reader.array::<4, E>()?;
     let mut flags = 0;
-    let mut body = reader.rest();
+    let mut body = reader.offset();
     let mut inputs = reader.compact_size()?;
     if inputs == 0 {
         flags = optional_data_flags(reader)?;
-        body = reader.rest();
+        body = reader.offset();
         inputs = reader.compact_size()?;
     }
     for _ in 0..inputs {
         let offset = narrow(reader.offset());
-        let outpoint = reader.array::<36>()?;
+        let outpoint = reader.array::<36, E>()?;
         let script_len = reader.length()?;
         reader.take(script_len)?;
-        reader.array::<4>()?;
+        reader.array::<4, E>()?;
         visitor.input(outpoint, offset);
     }
     let outputs = reader.compact_size()?;
     for _ in 0..outputs {
-        let value = u64::from_le_bytes(*reader.array::<8>()?);
+        let value = u64::from_le_bytes(*reader.array::<8, E>()?);
         let script_len = reader.length()?;
         let offset = narrow(reader.offset());
         let script = reader.take(script_len)?;
         visitor.output(value, script, offset);
     }
-    let body_len = body.len().wrapping_sub(reader.rest().len());
-    let body = body.get(..body_len).unwrap_or_default();
+    let body = reader.since(body);
     if flags & FLAG_WITNESS != 0 {
         skip_witnesses(reader, inputs)?;
     }
-    let mweb = if flags & FLAG_MWEB == 0 { Mweb::Absent } else { mweb(reader, scope, outputs)? };
-    let lock_time = reader.array::<4>()?;
+    let mut mweb = Mweb::Absent;
+    if flags & FLAG_MWEB != 0 {
+        (mweb, *reader) = read_mweb(*reader, scope, outputs)?;
+    }
+    let lock_time = reader.array::<4, E>()?;
     visitor.end_tx(&RawTx { index, offset, mweb, version, body, lock_time });
     Ok(())
 }
 
 #[inline(always)]
-fn optional_data_flags(reader: &mut Reader<'_>) -> Result<u8, WalkError> {
+fn optional_data_flags<E: Fault>(reader: &mut Reader<'_>) -> Result<u8, E> {
     let offset = reader.offset();
     let flag = reader.byte()?;
     if flag == 0 || flag & !(FLAG_WITNESS | FLAG_MWEB) != 0 {
-        return Err(WalkError::UnknownFlag { offset, flag });
+        return Err(E::of(WalkError::UnknownFlag { offset, flag }));
     }
     Ok(flag)
 }
 
 #[inline(always)]
-fn skip_witnesses(reader: &mut Reader<'_>, inputs: u64) -> Result<(), WalkError> {
+fn skip_witnesses<E: Fault>(reader: &mut Reader<'_>, inputs: u64) -> Result<(), E> {
     let mut any = false;
     for _ in 0..inputs {
         let items = reader.compact_size()?;
@@ -247,25 +269,25 @@ fn skip_witnesses(reader: &mut Reader<'_>, inputs: u64) -> Result<(), WalkError>
             reader.take(len)?;
         }
     }
-    if any { Ok(()) } else { Err(WalkError::SuperfluousWitness { offset: reader.offset() }) }
+    if any { Ok(()) } else { Err(E::of(WalkError::SuperfluousWitness { offset: reader.offset() })) }
 }
 
 /// Reads the byte that says whether MWEB data follow, and passes over them: in a transaction on
 /// its own they are all that stands before the last four bytes.
 #[cold]
-fn mweb(reader: &mut Reader<'_>, scope: Scope, outputs: u64) -> Result<Mweb, WalkError> {
+fn read_mweb<E: Fault>(mut reader: Reader<'_>, scope: Scope, outputs: u64) -> Result<(Mweb, Reader<'_>), E> {
     let offset = reader.offset();
     match (reader.byte()?, scope) {
-        (0, _) if outputs == 0 => Err(WalkError::HogExWithoutOutputs { offset }),
-        (0, _) => Ok(Mweb::HogEx),
+        (0, _) if outputs == 0 => Err(E::of(WalkError::HogExWithoutOutputs { offset })),
+        (0, _) => Ok((Mweb::HogEx, reader)),
         (1, Scope::Single) => {
-            let Some(payload) = reader.rest().len().checked_sub(4) else {
+            let Some(payload) = reader.left().checked_sub(4) else {
                 return Err(reader.truncated());
             };
             reader.take(payload)?;
-            Ok(Mweb::Payload)
+            Ok((Mweb::Payload, reader))
         }
-        (byte, _) => Err(WalkError::UnexpectedMweb { offset, byte }),
+        (byte, _) => Err(E::of(WalkError::UnexpectedMweb { offset, byte })),
     }
 }
 

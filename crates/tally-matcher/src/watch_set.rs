@@ -1,27 +1,28 @@
 //! What is looked for: scripts and outpoints. A lookup costs one cache line where the answer is
 //! no, which it nearly always is; where the line says maybe, the whole script is compared.
 //!
-//! Three parts: a blocked bloom filter (`bloom`), a table of 32-bit ids by hash, and the bytes
-//! behind the ids (`store`). What a script is for is the caller's knowledge and not kept here.
+//! Scripts and outpoints each have an index of three parts: a blocked bloom filter (`bloom`; in
+//! generations, `filter`), a table of 32-bit ids by hash (`table`), and the bytes behind the ids
+//! (`store`). All grow and shrink in small steps. What a script is for is the caller's knowledge
+//! and not kept here.
 
 mod bloom;
+mod filter;
+mod index;
 mod item;
+mod pages;
 mod prefetch;
 mod store;
+mod table;
 
-use hashbrown::HashTable;
 use thiserror::Error;
 
-use self::bloom::Bloom;
-pub(crate) use self::item::Item;
-use self::item::{KIND_COUNT, Kind, Secret};
-use self::store::{Id, Store};
+pub(crate) use self::bloom::View;
+use self::index::Index;
+pub(crate) use self::item::{Item, Secret};
 use crate::OutPoint;
 
-/// Fewest keys the filter is sized for (6 KiB).
-const BLOOM_CAPACITY_MIN: usize = 4096;
-
-/// No more scripts of this length fit: half a billion are held.
+/// No more scripts of this shape fit: a quarter of a billion are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the watch set is full at {held} entries")]
 pub struct WatchSetFull {
@@ -31,16 +32,15 @@ pub struct WatchSetFull {
 
 /// A mutable set of scripts and outpoints, built for blocks in which almost nothing is in it.
 ///
-/// Scripts have any length and any bytes. At ten million entries a script takes 31 bytes of memory
-/// if it names a 20-byte hash and 43 bytes if it names a 32-byte one.
+/// Scripts have any length and any bytes. At ten million entries a script takes some 32 bytes of
+/// memory if it names a 20-byte hash and 44 bytes if it names a 32-byte one. No insertion or removal
+/// takes longer than a few milliseconds, however many are held, and what is removed is memory given
+/// back.
 #[derive(Debug)]
 pub struct WatchSet {
     secret: Secret,
-    bloom: Bloom,
-    table: HashTable<Id>,
-    store: Store,
-    /// Entries held of each kind: outputs of a kind that is not watched are passed over.
-    live: [usize; KIND_COUNT],
+    scripts: Index,
+    outpoints: Index,
 }
 
 impl WatchSet {
@@ -53,47 +53,43 @@ impl WatchSet {
         Self::with_capacity(seed, 0)
     }
 
-    /// An empty set with room for `entries`, so that filling it never pauses to grow.
+    /// An empty set that expects this many scripts.
     #[must_use]
-    pub fn with_capacity(seed: u64, entries: usize) -> Self {
-        Self {
-            secret: Secret::from_seed(seed),
-            bloom: Bloom::with_capacity(entries.max(BLOOM_CAPACITY_MIN)),
-            table: HashTable::with_capacity(entries),
-            store: Store::default(),
-            live: [0; KIND_COUNT],
-        }
+    pub fn with_capacity(seed: u64, scripts: usize) -> Self {
+        let secret = Secret::from_seed(seed);
+        let (scripts, outpoints) = (Index::with_capacity(secret, scripts), Index::with_capacity(secret, 0));
+        Self { secret, scripts, outpoints }
     }
 
     /// Watches a script; `false` if it was watched already.
     ///
     /// # Errors
-    /// [`WatchSetFull`] beyond some 500 million entries of one shape; the set is as it was.
+    /// [`WatchSetFull`] beyond some 250 million entries of one shape; the set is as it was.
     pub fn insert_script(&mut self, script: &[u8]) -> Result<bool, WatchSetFull> {
-        self.insert(Item::script(script))
+        let held = self.len();
+        self.scripts.insert(Item::script(script)).ok_or(WatchSetFull { held })
     }
 
     /// Stops watching a script; `false` if it was not watched.
     pub fn remove_script(&mut self, script: &[u8]) -> bool {
-        self.remove(Item::script(script))
+        self.scripts.remove(Item::script(script))
     }
 
     /// Whether exactly this script is watched.
     #[must_use]
     pub fn contains_script(&self, script: &[u8]) -> bool {
-        self.contains(Item::script(script))
+        self.scripts.contains(Item::script(script))
     }
 
     /// Every script watched, in no order.
     pub fn scripts(&self) -> impl Iterator<Item = Vec<u8>> {
-        let items = self.table.iter().filter_map(|id| self.store.get(*id));
-        items.filter(|item| item.kind() != Kind::OutPoint).map(Item::to_bytes)
+        self.scripts.iter().map(Item::to_bytes)
     }
 
     /// Number of scripts watched.
     #[must_use]
-    pub fn script_count(&self) -> usize {
-        self.len().saturating_sub(self.outpoint_count())
+    pub const fn script_count(&self) -> usize {
+        self.scripts.len()
     }
 
     /// Watches an outpoint, so that what spends it is reported; `false` if it was watched already.
@@ -101,121 +97,65 @@ impl WatchSet {
     /// # Errors
     /// As [`WatchSet::insert_script`].
     pub fn insert_outpoint(&mut self, outpoint: &OutPoint) -> Result<bool, WatchSetFull> {
-        self.insert(Item::outpoint(&outpoint.to_bytes()))
+        let held = self.len();
+        self.outpoints.insert(Item::outpoint(&outpoint.to_bytes())).ok_or(WatchSetFull { held })
     }
 
     /// Stops watching an outpoint; `false` if it was not watched.
     pub fn remove_outpoint(&mut self, outpoint: &OutPoint) -> bool {
-        self.remove(Item::outpoint(&outpoint.to_bytes()))
+        self.outpoints.remove(Item::outpoint(&outpoint.to_bytes()))
     }
 
     /// Whether this outpoint is watched.
     #[must_use]
     pub fn contains_outpoint(&self, outpoint: &OutPoint) -> bool {
-        self.contains(Item::outpoint(&outpoint.to_bytes()))
+        self.outpoints.contains(Item::outpoint(&outpoint.to_bytes()))
     }
 
     /// Number of outpoints watched.
     #[must_use]
-    pub fn outpoint_count(&self) -> usize {
-        self.live_of(Kind::OutPoint)
+    pub const fn outpoint_count(&self) -> usize {
+        self.outpoints.len()
     }
 
     /// Number of scripts and outpoints watched.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.table.len()
+    pub const fn len(&self) -> usize {
+        self.scripts.len().saturating_add(self.outpoints.len())
     }
 
     /// Whether nothing is watched.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Bytes of memory that the set has taken, all in.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>()
-            .saturating_add(self.bloom.memory_bytes())
-            .saturating_add(self.table.allocation_size())
-            .saturating_add(self.store.memory_bytes())
+            .saturating_add(self.scripts.memory_bytes())
+            .saturating_add(self.outpoints.memory_bytes())
     }
 
-    /// The key to look an item up by, or `None` if nothing of its kind is watched.
-    #[inline(always)]
-    pub(crate) fn key_of(&self, item: Item<'_>) -> Option<u64> {
-        if self.live_of(item.kind()) == 0 { None } else { Some(self.secret.key(item)) }
+    /// What the keys of this set are made with.
+    pub(crate) const fn secret(&self) -> Secret {
+        self.secret
     }
 
-    /// Has the line that [`WatchSet::may_contain`] reads fetched into the cache.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, key: u64) {
-        self.bloom.prefetch(key);
+    /// The filter to pass the keys of scripts through.
+    pub(crate) fn script_filter(&self) -> View<'_> {
+        self.scripts.filter()
     }
 
-    /// Whether the item with this key may be watched; `false` is certain.
-    #[inline(always)]
-    pub(crate) fn may_contain(&self, key: u64) -> bool {
-        self.bloom.contains(key)
+    /// The filter to pass the keys of outpoints through.
+    pub(crate) fn outpoint_filter(&self) -> View<'_> {
+        self.outpoints.filter()
     }
 
-    /// Whether exactly this item is watched; `key` is the item's.
-    pub(crate) fn contains_with_key(&self, item: Item<'_>, key: u64) -> bool {
-        self.table.find(key, |id| self.store.is(*id, item)).is_some()
-    }
-
-    fn contains(&self, item: Item<'_>) -> bool {
-        self.contains_with_key(item, self.secret.key(item))
-    }
-
-    #[inline(always)]
-    fn live_of(&self, kind: Kind) -> usize {
-        self.live.get(kind as usize).copied().unwrap_or_default()
-    }
-
-    fn insert(&mut self, item: Item<'_>) -> Result<bool, WatchSetFull> {
-        let key = self.secret.key(item);
-        if self.contains_with_key(item, key) {
-            return Ok(false);
-        }
-        let id = self.store.insert(item).ok_or(WatchSetFull { held: self.len() })?;
-        let (secret, store) = (&self.secret, &self.store);
-        self.table.insert_unique(key, id, |id| store.get(*id).map_or(0, |item| secret.key(item)));
-        if let Some(live) = self.live.get_mut(item.kind() as usize) {
-            *live = live.saturating_add(1);
-        }
-        self.bloom.insert(key);
-        if self.bloom.is_full() {
-            self.grow_bloom();
-        }
-        Ok(true)
-    }
-
-    fn remove(&mut self, item: Item<'_>) -> bool {
-        let key = self.secret.key(item);
-        let Ok(entry) = self.table.find_entry(key, |id| self.store.is(*id, item)) else {
-            return false;
-        };
-        let (id, _) = entry.remove();
-        self.store.remove(id);
-        if let Some(live) = self.live.get_mut(item.kind() as usize) {
-            *live = live.saturating_sub(1);
-        }
-        true
-    }
-
-    /// Starts a new generation of the filter with room for as many again. Removed keys are not in
-    /// it, so a set that only turns over keeps its size.
-    fn grow_bloom(&mut self) {
-        let capacity = self.len().saturating_mul(2).max(BLOOM_CAPACITY_MIN);
-        let mut bloom = Bloom::with_capacity(capacity);
-        for id in &self.table {
-            if let Some(item) = self.store.get(*id) {
-                bloom.insert(self.secret.key(item));
-            }
-        }
-        self.bloom = bloom;
+    /// Whether this outpoint is watched; as the block has it.
+    pub(crate) fn contains_raw_outpoint(&self, outpoint: &[u8; 36]) -> bool {
+        self.outpoints.contains(Item::outpoint(outpoint))
     }
 }
 

@@ -40,7 +40,13 @@ impl JsonError {
 
 /// Reads a value. It may take milliseconds for each megabyte.
 pub(crate) fn parse<T: DeserializeOwned + Send>(bytes: &[u8]) -> Result<T, JsonError> {
-    match serde_json::from_slice(bytes) {
+    // One look at all bytes instead of one at each text. Bytes that are not UTF-8 have their reason
+    // told by the reader of bytes.
+    let read = match std::str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(bytes),
+    };
+    match read {
         // It has no kind of its own for that.
         Err(error) if error.to_string().starts_with("recursion limit exceeded") => match depth(bytes) {
             depth @ ..=DEPTH_MAX => parse_deep(bytes, depth),

@@ -187,6 +187,7 @@ fn quantity(digits: &str) -> Option<Quantity> {
         if good { u128::from_str_radix(digits, 16).ok() } else { None }
     };
     match digits.len() {
+        ..=16 => short_quantity(digits).map(|number| Quantity(U256::from(number))),
         ..=32 => plain(digits).map(|number| Quantity(U256::from(number))),
         length @ ..=64 => {
             let (high, low) = digits.split_at_checked(length.checked_sub(32)?)?;
@@ -195,6 +196,14 @@ fn quantity(digits: &str) -> Option<Quantity> {
         }
         _ => None,
     }
+}
+
+/// One to sixteen digits, which nearly all numbers have.
+fn short_quantity(digits: &str) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.chars().try_fold(0_u64, |number, digit| Some((number << 4) | u64::from(digit.to_digit(16)?)))
 }
 
 impl<'de> Deserialize<'de> for Word {

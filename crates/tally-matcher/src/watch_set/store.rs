@@ -1,12 +1,12 @@
-//! The bytes behind the ids: slots of one size in chunks that never move, so that growing neither
-//! copies nor doubles; a freed slot is used again. Liveness is the table's knowledge.
+//! The bytes behind the ids: for each kind a slab of slots of one size without gaps. A slot that is
+//! freed takes what the last one holds, so that memory is given back as a set shrinks.
 
 use super::item::{Item, Kind};
 
-/// Slots in a chunk.
+/// Slots in a chunk. Chunks never move, so growing neither copies nor doubles.
 const CHUNK: usize = 4096;
-/// Bits of an id that are an index; the three above are the kind.
-const INDEX_BITS: u32 = 29;
+/// Bits of an id that are an index; the four above are the kind.
+const INDEX_BITS: u32 = 28;
 const INDEX_END: u32 = 1 << INDEX_BITS;
 
 /// Names a stored item: kind and slot.
@@ -18,8 +18,8 @@ impl Id {
         Self(((kind as u32) << INDEX_BITS) | index)
     }
 
-    const fn kind(self) -> Kind {
-        Kind::from_bits(self.0 >> INDEX_BITS)
+    fn kind(self) -> Option<Kind> {
+        Kind::ALL.get((self.0 >> INDEX_BITS) as usize).copied()
     }
 
     const fn index(self) -> u32 {
@@ -27,97 +27,155 @@ impl Id {
     }
 }
 
+/// How far one has come through a store.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cursor {
+    kind: usize,
+    index: u32,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    hash20: Slab<20>,
-    hash32: Slab<32>,
-    outpoints: Slab<36>,
+    p2pkh: Slab<20>,
+    p2sh: Slab<20>,
+    p2wpkh: Slab<20>,
+    p2wsh: Slab<32>,
+    p2tr: Slab<32>,
+    p2sh32: Slab<32>,
+    bare20: Slab<20>,
     other: Others,
+    outpoints: Slab<36>,
+    len: usize,
+}
+
+/// What a slab does, whatever the size of its slots.
+trait Slots {
+    fn push(&mut self, payload: &[u8]) -> Option<u32>;
+    fn get(&self, index: u32) -> Option<&[u8]>;
+    /// Frees a slot; the index that was the last one's and is the freed one's now, if it is another.
+    fn swap_remove(&mut self, index: u32) -> Option<u32>;
+    fn memory_bytes(&self) -> usize;
 }
 
 impl Store {
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
     /// Keeps an item; `None` if no slot is left for it.
     pub(super) fn insert(&mut self, item: Item<'_>) -> Option<Id> {
-        let payload = item.payload();
-        let index = match item.kind() {
-            Kind::P2pkh | Kind::P2sh | Kind::P2wpkh => self.hash20.insert(payload),
-            Kind::P2wsh | Kind::P2tr | Kind::P2sh32 => self.hash32.insert(payload),
-            Kind::OutPoint => self.outpoints.insert(payload),
-            Kind::Other => self.other.insert(payload),
-        };
-        index.map(|index| Id::new(item.kind(), index))
+        let index = self.slots_mut(item.kind()).push(item.payload())?;
+        self.len = self.len.saturating_add(1);
+        Some(Id::new(item.kind(), index))
     }
 
     /// The item behind an id that was not removed.
     pub(super) fn get(&self, id: Id) -> Option<Item<'_>> {
-        let payload = match id.kind() {
-            Kind::P2pkh | Kind::P2sh | Kind::P2wpkh => self.hash20.get(id.index()),
-            Kind::P2wsh | Kind::P2tr | Kind::P2sh32 => self.hash32.get(id.index()),
-            Kind::OutPoint => self.outpoints.get(id.index()),
-            Kind::Other => self.other.get(id.index()),
-        };
-        payload.map(|payload| Item::from_parts(id.kind(), payload))
+        let kind = id.kind()?;
+        Some(Item::from_parts(kind, self.slots(kind).get(id.index())?))
     }
 
     /// Whether the id is that of this item. Compares every byte.
     pub(super) fn is(&self, id: Id, item: Item<'_>) -> bool {
-        id.kind() == item.kind() && self.get(id) == Some(item)
+        self.get(id) == Some(item)
     }
 
-    /// Frees the slot of an id; the id must not be used again.
-    pub(super) fn remove(&mut self, id: Id) {
-        match id.kind() {
-            Kind::P2pkh | Kind::P2sh | Kind::P2wpkh => self.hash20.remove(id.index()),
-            Kind::P2wsh | Kind::P2tr | Kind::P2sh32 => self.hash32.remove(id.index()),
-            Kind::OutPoint => self.outpoints.remove(id.index()),
-            Kind::Other => self.other.remove(id.index()),
+    /// Frees the slot of an id. If another item took it, the id that one had until now: from now on it has
+    /// the freed one.
+    pub(super) fn remove(&mut self, id: Id) -> Option<Id> {
+        let kind = id.kind()?;
+        self.len = self.len.saturating_sub(1);
+        let moved = self.slots_mut(kind).swap_remove(id.index())?;
+        Some(Id::new(kind, moved))
+    }
+
+    /// The item at the cursor, which moves on.
+    pub(super) fn next(&self, cursor: &mut Cursor) -> Option<Item<'_>> {
+        while let Some(kind) = Kind::ALL.get(cursor.kind) {
+            if let Some(payload) = self.slots(*kind).get(cursor.index) {
+                cursor.index = cursor.index.saturating_add(1);
+                return Some(Item::from_parts(*kind, payload));
+            }
+            *cursor = Cursor { kind: cursor.kind.saturating_add(1), index: 0 };
         }
+        None
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Item<'_>> {
+        let mut cursor = Cursor::default();
+        std::iter::from_fn(move || self.next(&mut cursor))
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.hash20
-            .memory_bytes()
-            .saturating_add(self.hash32.memory_bytes())
-            .saturating_add(self.outpoints.memory_bytes())
-            .saturating_add(self.other.memory_bytes())
+        Kind::ALL.iter().map(|kind| self.slots(*kind).memory_bytes()).fold(0, usize::saturating_add)
+    }
+
+    fn slots(&self, kind: Kind) -> &dyn Slots {
+        match kind {
+            Kind::P2pkh => &self.p2pkh,
+            Kind::P2sh => &self.p2sh,
+            Kind::P2wpkh => &self.p2wpkh,
+            Kind::P2wsh => &self.p2wsh,
+            Kind::P2tr => &self.p2tr,
+            Kind::P2sh32 => &self.p2sh32,
+            Kind::Bare20 => &self.bare20,
+            Kind::Other => &self.other,
+            Kind::OutPoint => &self.outpoints,
+        }
+    }
+
+    fn slots_mut(&mut self, kind: Kind) -> &mut dyn Slots {
+        match kind {
+            Kind::P2pkh => &mut self.p2pkh,
+            Kind::P2sh => &mut self.p2sh,
+            Kind::P2wpkh => &mut self.p2wpkh,
+            Kind::P2wsh => &mut self.p2wsh,
+            Kind::P2tr => &mut self.p2tr,
+            Kind::P2sh32 => &mut self.p2sh32,
+            Kind::Bare20 => &mut self.bare20,
+            Kind::Other => &mut self.other,
+            Kind::OutPoint => &mut self.outpoints,
+        }
     }
 }
 
-/// Slots of `N` bytes. A free slot holds the index of the next free one in its first four bytes.
 #[derive(Debug)]
 struct Slab<const N: usize> {
+    /// All but the last are full; the last is not empty.
     chunks: Vec<Vec<[u8; N]>>,
-    /// Slots ever used.
-    used: u32,
-    /// The free slot to use next.
-    free: Option<u32>,
 }
 
 impl<const N: usize> Default for Slab<N> {
     fn default() -> Self {
-        Self { chunks: Vec::new(), used: 0, free: None }
+        Self { chunks: Vec::new() }
     }
 }
 
 impl<const N: usize> Slab<N> {
-    fn insert(&mut self, payload: &[u8]) -> Option<u32> {
-        let payload = *payload.first_chunk::<N>()?;
-        if let Some(index) = self.free {
-            let slot = self.slot_mut(index)?;
-            let next = slot.first_chunk::<4>().map(|next| u32::from_le_bytes(*next));
-            *slot = payload;
-            self.free = next.filter(|next| *next < INDEX_END);
-            return Some(index);
-        }
-        if self.used >= INDEX_END {
+    fn slot_mut(&mut self, index: u32) -> Option<&mut [u8; N]> {
+        let index = index as usize;
+        self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
+    }
+
+    fn len(&self) -> u32 {
+        let full = self.chunks.len().saturating_sub(1).saturating_mul(CHUNK);
+        let last = self.chunks.last().map_or(0, Vec::len);
+        u32::try_from(full.saturating_add(last)).unwrap_or(u32::MAX)
+    }
+}
+
+impl<const N: usize> Slots for Slab<N> {
+    fn push(&mut self, payload: &[u8]) -> Option<u32> {
+        let index = self.len();
+        if index >= INDEX_END {
             return None;
         }
+        let payload = *payload.first_chunk::<N>()?;
         if self.chunks.last().is_none_or(|chunk| chunk.len() >= CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
+            // The first grows as it is filled: most sets are small.
+            self.chunks.push(Vec::with_capacity(if self.chunks.is_empty() { 0 } else { CHUNK }));
         }
         self.chunks.last_mut()?.push(payload);
-        let index = self.used;
-        self.used = self.used.saturating_add(1);
         Some(index)
     }
 
@@ -126,63 +184,62 @@ impl<const N: usize> Slab<N> {
         self.chunks.get(index / CHUNK)?.get(index % CHUNK).map(<[u8; N]>::as_slice)
     }
 
-    fn remove(&mut self, index: u32) {
-        let next = self.free.unwrap_or(u32::MAX).to_le_bytes();
-        if let Some(link) = self.slot_mut(index).and_then(|slot| slot.first_chunk_mut::<4>()) {
-            *link = next;
-            self.free = Some(index);
+    fn swap_remove(&mut self, index: u32) -> Option<u32> {
+        let last = self.len().checked_sub(1)?;
+        let chunk = self.chunks.last_mut()?;
+        let payload = chunk.pop()?;
+        if chunk.is_empty() {
+            self.chunks.pop();
         }
-    }
-
-    fn slot_mut(&mut self, index: u32) -> Option<&mut [u8; N]> {
-        let index = index as usize;
-        self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
+        if index == last {
+            return None;
+        }
+        *self.slot_mut(index)? = payload;
+        Some(last)
     }
 
     fn memory_bytes(&self) -> usize {
-        let slots = self.chunks.len().saturating_mul(CHUNK).saturating_mul(N);
-        slots.saturating_add(self.chunks.capacity().saturating_mul(size_of::<Vec<[u8; N]>>()))
+        let slots = self.chunks.iter().map(Vec::capacity).fold(0, usize::saturating_add);
+        let list = self.chunks.capacity().saturating_mul(size_of::<Vec<[u8; N]>>());
+        slots.saturating_mul(N).saturating_add(list)
     }
 }
 
 /// Scripts of no known template. Few, so each has its own allocation.
 #[derive(Debug, Default)]
 struct Others {
-    slots: Vec<Option<Box<[u8]>>>,
-    free: Vec<u32>,
+    scripts: Vec<Box<[u8]>>,
     /// Lengths of the scripts held, together.
     bytes: usize,
 }
 
-impl Others {
-    fn insert(&mut self, script: &[u8]) -> Option<u32> {
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                let index = u32::try_from(self.slots.len()).ok().filter(|i| *i < INDEX_END)?;
-                self.slots.push(None);
-                index
-            }
-        };
-        *self.slots.get_mut(index as usize)? = Some(script.into());
+impl Slots for Others {
+    fn push(&mut self, script: &[u8]) -> Option<u32> {
+        let index = u32::try_from(self.scripts.len()).ok().filter(|index| *index < INDEX_END)?;
+        self.scripts.push(script.into());
         self.bytes = self.bytes.saturating_add(script.len());
         Some(index)
     }
 
     fn get(&self, index: u32) -> Option<&[u8]> {
-        self.slots.get(index as usize)?.as_deref()
+        self.scripts.get(index as usize).map(AsRef::as_ref)
     }
 
-    fn remove(&mut self, index: u32) {
-        if let Some(script) = self.slots.get_mut(index as usize).and_then(Option::take) {
-            self.bytes = self.bytes.saturating_sub(script.len());
-            self.free.push(index);
+    fn swap_remove(&mut self, index: u32) -> Option<u32> {
+        let last = self.scripts.len().checked_sub(1)?;
+        let removed = index as usize;
+        if removed > last {
+            return None;
         }
+        let script = self.scripts.swap_remove(removed);
+        self.bytes = self.bytes.saturating_sub(script.len());
+        if self.scripts.len() < self.scripts.capacity() / 4 {
+            self.scripts.shrink_to(self.scripts.len().saturating_mul(2));
+        }
+        if removed == last { None } else { u32::try_from(last).ok() }
     }
 
     fn memory_bytes(&self) -> usize {
-        let slots = self.slots.capacity().saturating_mul(size_of::<Option<Box<[u8]>>>());
-        let free = self.free.capacity().saturating_mul(size_of::<u32>());
-        slots.saturating_add(free).saturating_add(self.bytes)
+        self.scripts.capacity().saturating_mul(size_of::<Box<[u8]>>()).saturating_add(self.bytes)
     }
 }
