@@ -52,7 +52,12 @@ impl Litecoind {
         let child = Command::new(&program)
             .args(["-regtest", "-server", "-listen=0", "-dnsseed=0", "-disablewallet", "-txindex=0"])
             .args(["-printtoconsole=0", "-rpcuser=bench", "-rpcpassword=bench", "-persistmempool=0"])
-            .args(["-vbparams=mweb:9999999998:9999999999", "-acceptnonstdtxn=1", "-minrelaytxfee=0", "-checkblockindex=0"])
+            .args([
+                "-vbparams=mweb:9999999998:9999999999",
+                "-acceptnonstdtxn=1",
+                "-minrelaytxfee=0",
+                "-checkblockindex=0",
+            ])
             .arg(format!("-datadir={}", dir.display()))
             .arg(format!("-rpcport={port}"))
             .args(more)

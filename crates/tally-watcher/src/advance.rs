@@ -183,7 +183,7 @@ impl Worker {
         if let (Some(present), Some(own)) = (&mut present, self.tracker.tip()) {
             for height in (own.height.next().get()..=tip.block.height.get()).take(LOOK_AHEAD) {
                 let (source, shared) = (Arc::clone(&self.ports.source), Arc::clone(&self.shared));
-                let next = fetch(source, shared, Height::new(height), None).await?;
+                let next = fetch(source, shared, Height::new(height)).await?;
                 present.extend(next.block.credits.iter().map(|credit| credit.key.txid));
             }
         }
