@@ -39,6 +39,8 @@ pub struct ArchivedOrder {
     pub exceptions: Vec<String>,
     /// Its last version.
     pub version: u32,
+    /// Its first fact that is in this segment.
+    pub first: Position,
     /// The last fact on its own subject that is in the archive.
     pub last: Position,
     /// The same of its deliveries; 0 where there was none.

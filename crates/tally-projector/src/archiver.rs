@@ -53,7 +53,7 @@ impl Default for ArchiverOptions {
             orders: 250,
             pace: Duration::from_micros(300),
             lease: Span::from_secs(4),
-            rest: Span::from_secs(60),
+            rest: Span::from_secs(10),
         }
     }
 }
@@ -266,18 +266,25 @@ impl Archiver {
             return Ok(None);
         }
         let endpoints = deliveries.into_iter().map(|delivery| delivery.endpoint).collect();
-        let archived = final_state(&order, (end(&facts), end(&delivered)), endpoints);
+        let ends = (end(&facts), end(&delivered));
         facts.extend(delivered);
-        Ok(Some((archived, facts)))
+        let first = facts.iter().map(|fact| fact.position).min().unwrap_or(ends.0);
+        Ok(Some((final_state(&order, first, ends, endpoints), facts)))
     }
 }
 
-fn final_state(order: &Order, (last, delivered): (Position, Position), endpoints: Vec<String>) -> ArchivedOrder {
+fn final_state(
+    order: &Order,
+    first: Position,
+    (last, delivered): (Position, Position),
+    endpoints: Vec<String>,
+) -> ArchivedOrder {
     ArchivedOrder {
         order: order.id().clone(),
         status: order.status().as_str().to_owned(),
         exceptions: order.exceptions().iter().map(|exception| exception.as_str().to_owned()).collect(),
         version: order.version(),
+        first,
         last,
         delivered,
         endpoints,
@@ -289,7 +296,7 @@ fn segment(
     mut orders: Vec<(ArchivedOrder, Vec<Recorded>)>,
     before: Option<&OrdersArchived>,
 ) -> Option<(OrdersArchived, Vec<Recorded>)> {
-    orders.sort_by_key(|(_, facts)| facts.iter().map(|fact| fact.position).min());
+    orders.sort_by_key(|(archived, _)| archived.first);
     let (orders, facts): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
     let mut facts: Vec<Recorded> = facts.into_iter().flatten().collect();
     facts.sort_by_key(|fact| fact.position);

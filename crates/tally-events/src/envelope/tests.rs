@@ -278,6 +278,7 @@ fn samples() -> Vec<Event> {
             status: "complete".into(),
             exceptions: vec!["overpaid".into()],
             version: 4,
+            first: Position::new(40),
             last: Position::new(90),
             delivered: Position::new(88),
             endpoints: vec!["notify".into()],

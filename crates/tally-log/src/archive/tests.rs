@@ -17,6 +17,7 @@ fn segment(number: u64, facts: &[Recorded]) -> OrdersArchived {
         status: "expired".into(),
         exceptions: vec![],
         version: 2,
+        first: facts[0].position,
         last,
         delivered: Position::START,
         endpoints: vec![],
