@@ -43,7 +43,11 @@ pub(crate) struct MortalLog(pub(crate) Arc<dyn Purge>, pub(crate) Arc<Death>);
 
 #[async_trait]
 impl EventLog for MortalLog {
-    async fn append(&self, expect: Vec<Expectation>, batch: Vec<NewEvent>) -> Result<Vec<Position>, AppendError> {
+    async fn append(
+        &self,
+        expect: Vec<Expectation>,
+        batch: Vec<NewEvent>,
+    ) -> Result<Vec<Position>, AppendError> {
         self.1.step(self.0.append(expect, batch)).await
     }
 

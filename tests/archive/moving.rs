@@ -151,8 +151,9 @@ async fn closed_orders_leave_the_log_and_are_still_answered() {
         let own = model.order_by_own_id(MERCHANT, Face::Deepay, &format!("E{number}")).await.unwrap();
         assert_eq!(own.as_ref(), Some(order.id()));
     }
-    let open: Vec<u64> =
-        (1..=ORDERS).filter(|n| left.iter().any(|f| f.event.subject == Subject::order(&order_id(*n)))).collect();
+    let open: Vec<u64> = (1..=ORDERS)
+        .filter(|n| left.iter().any(|f| f.event.subject == Subject::order(&order_id(*n))))
+        .collect();
     assert_eq!(open, [ORDERS - 1, ORDERS], "those that wait for something stay");
 }
 

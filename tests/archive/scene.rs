@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use rust_decimal::Decimal;
 use tally_events::{
-    BlockConnected, Counts, DeliveryAttempted, DeliveryOutcome, Deposit, DepositMined, DepositSeen, Event, Fact,
-    LatePolicy, OrderClaimed, OrderCreated, OrderExpired, OrderQuoted, OrderUnwatched, Policy, Price, Recorded,
-    Subject,
+    BlockConnected, Counts, DeliveryAttempted, DeliveryOutcome, Deposit, DepositMined, DepositSeen, Event,
+    Fact, LatePolicy, OrderClaimed, OrderCreated, OrderExpired, OrderQuoted, OrderUnwatched, Policy, Price,
+    Recorded, Subject,
 };
 use tally_ports::{EventLog, Expectation, Purge, Store};
 use tally_projector::{Options, Projector};

@@ -109,7 +109,8 @@ impl FileArchive {
         fs::create_dir_all(&*self.dir).map_err(failed)?;
         // Another process may be at the same: each has a file of its own until it is whole and on the disk.
         let draft = self.dir.join(format!(".segment-{:08}-{}", index.segment, std::process::id()));
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&draft).map_err(failed)?;
+        let mut file =
+            OpenOptions::new().create(true).truncate(true).write(true).open(&draft).map_err(failed)?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed)?;
         // A link, not a rename: it fails where that name is taken.
         let linked = fs::hard_link(&draft, &path);

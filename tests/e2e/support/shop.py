@@ -74,7 +74,7 @@ class Shop:
                 chains.append(bitcoin_chain(node, chain, **more))
         rest = {"venues": self.venues, "name": name, "allow_private": allow_private}
         if log == "nats":
-            settings = {"kind": "nats", "url": nats.urls, "replicas": len(nats.urls), "monitor": nats.monitor}
+            settings = {"kind": "nats", "url": nats.urls, "replicas": len(nats.urls), "monitor": nats.monitor_urls}
             self.tally = Tally(chains, log=settings, **rest)
         else:
             self.tally = Tally(chains, publish=nats.url if nats else None, **rest)

@@ -68,11 +68,7 @@ fn open(path: &Path) -> Result<BufReader<File>, PortError> {
     File::open(path).map(BufReader::new).map_err(|error| unreadable(path, error))
 }
 
-fn first_line(
-    path: &Path,
-    number: u64,
-    lines: &mut BufReader<File>,
-) -> Result<OrdersArchived, PortError> {
+fn first_line(path: &Path, number: u64, lines: &mut BufReader<File>) -> Result<OrdersArchived, PortError> {
     let mut line = Vec::new();
     lines.take(HEAD_BYTES_MAX).read_until(b'\n', &mut line).map_err(|error| unreadable(path, error))?;
     let wrong = |error: serde_json::Error| damaged(path, &format!("does not say what is in it ({error})"));

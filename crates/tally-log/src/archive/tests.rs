@@ -140,10 +140,13 @@ async fn damage_is_refused_and_named() {
         refused += 1;
     }
     assert!(refused > 100);
-    for (name, bad) in [("cut off", good[..good.len() - 40].to_vec()), ("a line gone", {
-        let lines: Vec<&[u8]> = good.split_inclusive(|byte| *byte == b'\n').collect();
-        [&lines[..3], &lines[4..]].concat().concat()
-    })] {
+    for (name, bad) in [
+        ("cut off", good[..good.len() - 40].to_vec()),
+        ("a line gone", {
+            let lines: Vec<&[u8]> = good.split_inclusive(|byte| *byte == b'\n').collect();
+            [&lines[..3], &lines[4..]].concat().concat()
+        }),
+    ] {
         std::fs::write(&path, &bad).unwrap();
         assert!(files.verify().is_err(), "{name}");
     }

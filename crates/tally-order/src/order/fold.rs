@@ -5,8 +5,8 @@
 
 use tally_events::{
     BlockConnected, BlockDisconnected, ChainFinalized, Deposit, DepositMined, DepositReplaced, DepositSeen,
-    DepositUnmined, DepositVanished, Fact, OrderAccepted, OrderInvalidated, OrderQuoted, OrdersArchived, Place,
-    Recorded,    Shard,
+    DepositUnmined, DepositVanished, Fact, OrderAccepted, OrderInvalidated, OrderQuoted, OrdersArchived,
+    Place, Recorded, Shard,
 };
 use tally_types::{BlockRef, ChainId, DepositKey, Height, Position, Timestamp, TxId};
 
