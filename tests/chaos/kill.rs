@@ -1,4 +1,4 @@
-//! Rounds of SIGKILL at random instants under load, on the embedded log.
+//! Rounds of SIGKILL at random instants under load, on the embedded log and on NATS.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tally_ports::Entropy;
 use tally_testkit::SeededEntropy;
 
-use crate::shop::{Acknowledged, Book, Shop, sink};
+use crate::shop::{Acknowledged, Book, Shop, reading_sink};
 use crate::stand::{Dev, done, setting, write_config};
 
 /// Orders at a time.
@@ -19,19 +19,65 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_nothing_is_doubled() {
     let _alone = crate::stand::alone().await;
-    let rounds = setting("TALLY_CHAOS_ROUNDS", 20);
+    let dir = tempfile::tempdir().unwrap();
+    rounds(dir.path(), 20, &[], async |dev, _, random| {
+        tokio::time::sleep(Duration::from_millis(150 + random.below(1_200))).await;
+        dev.kill();
+    })
+    .await;
+}
+
+#[cfg(feature = "real-nodes")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_and_nothing_is_doubled_on_nats() {
+    let _alone = crate::stand::alone().await;
+    let dir = tempfile::tempdir().unwrap();
+    let server = std::sync::Mutex::new(crate::nats::Server::start(dir.path()));
+    let settings = server.lock().unwrap().settings();
+    rounds(dir.path(), 10, &settings, async |dev, round, random| {
+        tokio::time::sleep(Duration::from_millis(150 + random.below(1_200))).await;
+        match round % 3 {
+            // The product alone.
+            0 => dev.kill(),
+            // Both at once: what was acknowledged is on the server's disk.
+            1 => {
+                server.lock().unwrap().kill();
+                dev.kill();
+                server.lock().unwrap().again();
+            }
+            // The server under it, which comes back while it runs, and then the product.
+            _ => {
+                server.lock().unwrap().kill();
+                tokio::time::sleep(Duration::from_millis(random.below(500))).await;
+                server.lock().unwrap().again();
+                tokio::time::sleep(Duration::from_millis(random.below(1_500))).await;
+                dev.kill();
+            }
+        }
+    })
+    .await;
+}
+
+/// Rounds of orders, each of which ends as `end` says: with the product killed.
+async fn rounds(
+    dir: &std::path::Path,
+    rounds: u64,
+    settings: &[(String, String)],
+    end: impl AsyncFn(Dev, u64, &SeededEntropy),
+) {
+    let rounds = setting("TALLY_CHAOS_ROUNDS", rounds);
     let seed = setting("TALLY_CHAOS_SEED", 7);
     println!("{rounds} rounds, seed {seed}");
     let random = SeededEntropy::new(seed);
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let (notify_url, told) = sink().await;
+    let data = dir.join("data");
+    let (notify_url, told, versions) = reading_sink().await;
     let book = Book::default();
     let mut slowest = Duration::ZERO;
     for round in 0..rounds {
-        let dev = Dev::start(&data);
+        let dev = Dev::start_with(&data, settings);
         slowest = slowest.max(dev.ready_after);
         let shop = Shop::new(&dev.said, &notify_url);
+        versions.lock().unwrap().reader = Some(shop.clone());
         let before = book.lock().unwrap().clone();
         check_some(&shop, &before, &random).await;
         let clients: Vec<_> = (0..CLIENTS)
@@ -51,14 +97,15 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_doubled() {
                 })
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(150 + random.below(1_200))).await;
-        dev.kill();
+        end(dev, round, &random).await;
         for client in clients {
             client.await.unwrap();
         }
+        assert_eq!(versions.lock().unwrap().wrong, Vec::<String>::new(), "round {round}");
     }
-    let dev = Dev::start(&data);
+    let dev = Dev::start_with(&data, settings);
     let shop = Shop::new(&dev.said, &notify_url);
+    versions.lock().unwrap().reader = Some(shop.clone());
     let known = book.lock().unwrap().clone();
     let acknowledged = known.values().filter(|order| order.order.is_some()).count();
     println!("{} orders, {acknowledged} acknowledged, slowest start {slowest:?}", known.len());
@@ -74,7 +121,15 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_doubled() {
             "{own_id} was told complete: {told:?}"
         );
     }
-    check_tables(&dev, dir.path(), &known);
+    let last = versions.lock().unwrap().last();
+    println!("{} orders were notified of", last.len());
+    for (own_id, version) in last {
+        let (status, answer) = shop.query(&own_id).await.expect("an answer");
+        let read = answer["version"].as_u64();
+        assert!(status == 200 && read >= Some(version), "{own_id} was told in version {version}: {answer}");
+    }
+    assert_eq!(versions.lock().unwrap().wrong, Vec::<String>::new());
+    check_tables(&dev, dir, &known);
     dev.stop();
 }
 

@@ -1,6 +1,7 @@
 //! Secrets are planted and used, then looked for in everything that the product leaves behind.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::shop::{Book, Shop, sink};
 use crate::stand::{Dev, done, write_config};
@@ -44,7 +45,19 @@ async fn no_secret_and_no_mail_address_is_left_anywhere() {
     let book = Book::default();
     for (number, coin) in ["BTC", "LTC", "BCH", "ETH"].into_iter().enumerate() {
         shop.order(&book, &format!("planted-{number}"), coin, true).await.expect("an order");
-        assert!(shop.mine(&coin.to_lowercase(), 2).await);
+        assert!(shop.mine(&coin.to_lowercase(), 8).await);
+    }
+    // Half a year and more: what is closed goes into the archive.
+    for days in [2, 92, 100] {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(shop.advance(&format!("{days}d")).await, "{days}");
+    }
+    let archive = data.join("archive");
+    for _ in 0..600 {
+        if archive.exists() && !holding(&archive, "planted-1").is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let read = |name: &str| std::fs::read_to_string(data.join(name)).unwrap().trim().to_owned();
     write_config(&config, &data, &data, &dev.text("admin"));
@@ -67,9 +80,12 @@ async fn no_secret_and_no_mail_address_is_left_anywhere() {
     for kept in ["master.key", "admin.token", "demo.json"] {
         std::fs::remove_file(data.join(kept)).unwrap();
     }
-    for (place, name) in
-        [(&data.join("log"), "the log"), (&data.join("copy"), "the copy"), (&backup, "the backup")]
-    {
+    for (place, name) in [
+        (&data.join("log"), "the log"),
+        (&data.join("copy"), "the copy"),
+        (&archive, "the archive"),
+        (&backup, "the backup"),
+    ] {
         assert!(
             !holding(place, "planted-1").is_empty(),
             "{name} holds what is no secret, so the search works"

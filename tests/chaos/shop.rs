@@ -89,6 +89,11 @@ impl Shop {
         self.sandbox("mine", json!({ "chain": chain, "blocks": blocks })).await.is_some()
     }
 
+    /// Moves the clock of the product and its simulated nodes on.
+    pub(crate) async fn advance(&self, by: &str) -> bool {
+        self.sandbox("clock", json!({ "advance": by })).await.is_some()
+    }
+
     /// One order from creation to payment; what is acknowledged goes into the book, wherever it ends.
     pub(crate) async fn order(&self, book: &Book, own_id: &str, coin: &str, pays: bool) -> Option<()> {
         let note = |change: &dyn Fn(&mut Acknowledged)| {
@@ -130,12 +135,48 @@ impl FormPairs for reqwest::RequestBuilder {
 /// Notifications as they came: how often each status of each order.
 pub(crate) type Told = Arc<Mutex<HashMap<(String, String), u32>>>;
 
+/// Versions as they were told: for each order and version the status.
+#[derive(Default)]
+pub(crate) struct Versions {
+    told: BTreeMap<(String, u64), String>,
+    /// What must not be: a version that cannot be read, or that is told in two ways.
+    pub(crate) wrong: Vec<String>,
+    /// Who can read now.
+    pub(crate) reader: Option<Shop>,
+}
+
+impl Versions {
+    fn take(&mut self, own_id: &str, version: u64, status: &str) {
+        let known = self.told.entry((own_id.to_owned(), version)).or_insert_with(|| status.to_owned());
+        if known != status {
+            self.wrong.push(format!("version {version} of {own_id} was told as {known} and as {status}"));
+        }
+    }
+
+    /// The highest version told of each order.
+    pub(crate) fn last(&self) -> BTreeMap<String, u64> {
+        let mut last = BTreeMap::new();
+        for (own_id, version) in self.told.keys() {
+            let known: &mut u64 = last.entry(own_id.clone()).or_default();
+            *known = (*known).max(*version);
+        }
+        last
+    }
+}
+
 /// Takes notifications; answers where, and what came.
 pub(crate) async fn sink() -> (String, Told) {
+    let (url, told, _) = reading_sink().await;
+    (url, told)
+}
+
+/// The same; each version is read back at once, if there is a reader.
+pub(crate) async fn reading_sink() -> (String, Told, Arc<Mutex<Versions>>) {
     let told = Told::default();
+    let versions = Arc::new(Mutex::new(Versions::default()));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/notify", listener.local_addr().unwrap());
-    let take = async |State(told): State<Told>, body: String| {
+    let take = async |State((told, versions)): State<(Told, Arc<Mutex<Versions>>)>, body: String| {
         let field = |name: &str| {
             let pairs = body.split('&').filter_map(|pair| pair.split_once('='));
             pairs
@@ -144,10 +185,25 @@ pub(crate) async fn sink() -> (String, Told) {
                 .map(|(_, value)| value.to_owned())
                 .unwrap_or_default()
         };
-        *told.lock().unwrap().entry((field("out_trade_id"), field("status"))).or_default() += 1;
+        let (own_id, status) = (field("out_trade_id"), field("status"));
+        let version: u64 = field("version").parse().unwrap_or(0);
+        *told.lock().unwrap().entry((own_id.clone(), status.clone())).or_default() += 1;
+        let reader = {
+            let mut versions = versions.lock().unwrap();
+            versions.take(&own_id, version, &status);
+            versions.reader.clone()
+        };
+        // No answer, or 503, is a process that dies or starts: then nothing is said of it.
+        if let Some(reader) = reader
+            && let Some((200, answer)) = reader.query(&own_id).await
+            && answer["version"].as_u64().is_none_or(|read| read < version)
+        {
+            let wrong = format!("version {version} of {own_id} was told, and this was read: {answer}");
+            versions.lock().unwrap().wrong.push(wrong);
+        }
         "ok"
     };
-    let routes = Router::new().route("/notify", post(take)).with_state(told.clone());
+    let routes = Router::new().route("/notify", post(take)).with_state((told.clone(), versions.clone()));
     tokio::spawn(async move { axum::serve(listener, routes).await });
-    (url, told)
+    (url, told, versions)
 }

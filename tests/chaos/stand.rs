@@ -51,6 +51,11 @@ pub(crate) struct Dev {
 impl Dev {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// The same with settings in its environment.
+    pub(crate) fn start_with(data: &Path, settings: &[(String, String)]) -> Self {
         let log = data.with_extension("log");
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let begin = Instant::now();
@@ -58,6 +63,7 @@ impl Dev {
             .args(["dev", "--json", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(["--metrics", "127.0.0.1:0", "--data"])
             .arg(data)
+            .envs(settings.iter().cloned())
             .env("RUST_LOG", std::env::var("TALLY_CHAOS_LOG").unwrap_or_else(|_| "debug".to_owned()))
             .stdout(Stdio::piped())
             .stderr(log)

@@ -61,8 +61,8 @@ def open_shop(nodes):
     """Makes shops; each with a NATS server of its own, as log or to publish on."""
     opened = []
 
-    def make(log="embedded", only=None, replicas=1, **kwargs):
-        server = stand.NatsServer(nodes=replicas).start().ready()
+    def make(log="embedded", only=None, replicas=1, sync="always", **kwargs):
+        server = stand.NatsServer(nodes=replicas, sync=sync).start().ready()
         opened.append(server.stop)
         chosen = {chain: nodes[chain] for chain in (only or nodes)}
         shop = Shop(chosen, log=log, nats=server, **kwargs)

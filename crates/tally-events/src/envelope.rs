@@ -121,6 +121,8 @@ facts! {
     "order.invalidated" 1 OrderInvalidated(OrderInvalidated),
     /// See [`OrderUnwatched`].
     "order.unwatched" 1 OrderUnwatched(OrderUnwatched),
+    /// See [`OrdersArchived`].
+    "archive.orders_archived" 1 OrdersArchived(OrdersArchived),
     /// See [`OrderClaimed`].
     "claim.claimed" 1 OrderClaimed(OrderClaimed),
     /// See [`KeyRegistered`].

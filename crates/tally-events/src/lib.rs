@@ -6,6 +6,7 @@
 //! Not here: what facts mean. The folds (`tally-order`, `tally-tracker`, …) say that.
 
 mod account;
+mod archive;
 mod chain;
 mod delivery;
 mod envelope;
@@ -18,6 +19,7 @@ pub use account::{
     ApiKeyCreated, ApiKeyRevoked, KeyAllocated, KeyRegistered, KeySecret, MerchantChanged, MerchantCreated,
     MerchantSettings, OrderClaimed, WalletAdded,
 };
+pub use archive::{ArchivedOrder, OrdersArchived};
 pub use chain::{
     BlockConnected, BlockDisconnected, ChainCheckpointed, ChainFinalized, ChainObserved, ChainSharded,
     CheckpointDeposit, CheckpointStage, Deposit, DepositConfirmed, DepositMined, DepositReplaced,

@@ -61,6 +61,11 @@ impl Subject {
         Self(format!("tally.v1.merchant.{merchant}").into())
     }
 
+    /// `tally.v1.archive.orders`: what was moved out of the log.
+    pub fn archive() -> Self {
+        Self("tally.v1.archive.orders".into())
+    }
+
     /// `tally.v1.rates`, on the stream of rates.
     pub fn rates() -> Self {
         Self("tally.v1.rates".into())
@@ -86,7 +91,7 @@ impl Subject {
         &self.0
     }
 
-    /// The kind of aggregate: `order`, `chain`, `claim`, `key`, `delivery`, `merchant`, `rates`.
+    /// The kind of aggregate: `order`, `chain`, `claim`, `key`, `delivery`, `merchant`, `archive`, `rates`.
     pub fn aggregate(&self) -> &str {
         self.0.split('.').nth(2).unwrap_or_default()
     }

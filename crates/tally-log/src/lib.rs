@@ -1,8 +1,10 @@
 //! The event log, its leases and the public subjects: [`embedded`] on sled, [`nats`] on JetStream.
 //!
-//! Both pass one conformance suite. Beside them [`copy`]: plain files from which either can be restored.
+//! Both pass one conformance suite. Beside them [`copy`]: plain files from which either can be restored, and
+//! [`archive`]: files of the orders that were moved out of one.
 //! No type of sled or async-nats leaves this crate. Not here: what facts mean.
 
+pub mod archive;
 mod check;
 pub mod copy;
 pub mod embedded;

@@ -18,8 +18,10 @@ use servers::{Cluster, retry};
 use tally_events::{Event, RatesPublished, Subject};
 use tally_log::LogName;
 use tally_log::nats::{Durability, Nats, NatsLog};
-use tally_ports::{AppendError, EventLog, Expectation, Lease, Publisher};
-use tally_testkit::conformance::{event_log_conformance, lease_conformance, publisher_conformance};
+use tally_ports::{AppendError, EventLog, Expectation, Lease, Publisher, Purge};
+use tally_testkit::conformance::{
+    event_log_conformance, lease_conformance, publisher_conformance, purge_conformance,
+};
 use tally_testkit::expired;
 use tally_types::{Position, Timestamp};
 
@@ -49,6 +51,11 @@ async fn conformance(servers: usize) {
     event_log_conformance(|case| {
         let (cluster, account) = (&cluster, accounts.of(case));
         async move { Arc::new(cluster.log(account, LogName::Main).await) as Arc<dyn EventLog> }
+    })
+    .await;
+    purge_conformance(|case| {
+        let (cluster, account) = (&cluster, accounts.of(case));
+        async move { Arc::new(cluster.log(account, LogName::Main).await) as Arc<dyn Purge> }
     })
     .await;
     lease_conformance(

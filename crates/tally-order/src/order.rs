@@ -89,7 +89,8 @@ impl Order {
         Subject::order(&self.created.order)
     }
 
-    /// The position of the last folded fact on its own subject: what an append to it expects.
+    /// The position of the last folded fact on its own subject: what an append to it expects. 0 where those facts
+    /// were archived.
     pub fn own_position(&self) -> Position {
         self.own_position
     }

@@ -3,6 +3,7 @@
 //! Not here: implementations, and any type of an outside library. No method and no enum names a chain or
 //! a venue.
 
+mod archive;
 mod block_source;
 mod clock;
 mod courier;
@@ -14,6 +15,7 @@ mod publisher;
 mod read_model;
 mod store;
 
+pub use archive::{Archive, Purge};
 pub use block_source::{BlockSource, Credit, Header, MempoolDiff, ScannedBlock, SharedWatch, Spend};
 pub use clock::{Clock, Entropy};
 pub use courier::{Answer, Courier, CourierError, Mail, Mailer, Parcel};

@@ -18,10 +18,12 @@ use tally_types::{Fingerprint, MerchantId, OrderId, Position};
 use crate::overlay::{Base, Changes, Overlay};
 use crate::{codec, keys, rows};
 
+mod archive;
 mod chains;
 mod deliveries;
 mod orders;
 
+pub(crate) use deliveries::NOTIFY;
 use orders::Facets;
 
 /// What a commit made durable.
@@ -192,6 +194,7 @@ impl<'a> Fold<'a> {
             Fact::OrderExpired(fact) => self.order_fact(&fact.order, recorded)?,
             Fact::OrderInvalidated(fact) => self.order_fact(&fact.order, recorded)?,
             Fact::OrderUnwatched(fact) => self.order_fact(&fact.order, recorded)?,
+            Fact::OrdersArchived(fact) => self.orders_archived(fact, recorded)?,
             Fact::OrderClaimed(fact) => {
                 self.rows.put(keys::own_id(&event.subject), rows::claim(&fact.order, recorded.position));
             }

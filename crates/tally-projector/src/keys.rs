@@ -26,6 +26,7 @@ const DEADLINE: u8 = b'k';
 const DELIVERY: u8 = b'l';
 const COUNT: u8 = b'n';
 const ORDER: u8 = b'o';
+const CLOSED: u8 = b'q';
 const SUBJECT: u8 = b's';
 const THRESHOLD: u8 = b't';
 const UNDELIVERED: u8 = b'u';
@@ -209,6 +210,16 @@ pub(crate) fn deadline(at: Timestamp, kind: u8, order: &OrderId) -> Vec<u8> {
 /// Every deadline before `end`, as bounds.
 pub(crate) fn deadlines_until(end: Timestamp) -> (Vec<u8>, Vec<u8>) {
     (vec![DEADLINE], Key::of(DEADLINE).number(millis(end).saturating_add(1)).done())
+}
+
+/// An order that nothing more is to happen to, by its last change.
+pub(crate) fn closed(at: Timestamp, order: &OrderId) -> Vec<u8> {
+    Key::of(CLOSED).number(millis(at)).name(order.as_str()).done()
+}
+
+/// Every order closed by `end`, as bounds.
+pub(crate) fn closed_until(end: Timestamp) -> (Vec<u8>, Vec<u8>) {
+    (vec![CLOSED], Key::of(CLOSED).number(millis(end).saturating_add(1)).done())
 }
 
 pub(crate) fn delivery(order: &OrderId, endpoint: &str) -> Vec<u8> {

@@ -20,7 +20,7 @@ use tally_types::{
 use tokio::sync::{broadcast, watch};
 
 use crate::cache::{AtHand, Cache, Through};
-use crate::fold::Committed;
+use crate::fold::{Committed, NOTIFY};
 use crate::overlay::Source;
 use crate::{codec, keys, rows};
 
@@ -115,6 +115,40 @@ impl Model {
         .await
     }
 
+    /// Orders closed by `end`, the longest closed first, from a place on, and the place to go on at if there are more
+    /// than `limit`.
+    pub(crate) async fn closed_until(
+        &self,
+        place: Option<Vec<u8>>,
+        end: Timestamp,
+        limit: usize,
+    ) -> Result<(Vec<OrderId>, Option<Vec<u8>>), PortError> {
+        self.read(move |store| {
+            let (from, to) = keys::closed_until(end);
+            let rows = store.range(&place.unwrap_or(from), &to, limit)?;
+            let next = rows.last().filter(|_| rows.len() >= limit).map(|(last, _)| keys::following(last));
+            Ok((rows.iter().filter_map(|(key, _)| keys::order_at(key, 9)).collect(), next))
+        })
+        .await
+    }
+
+    /// What became of an order's deliveries, by endpoint.
+    pub(crate) async fn deliveries(&self, order: &OrderId) -> Result<Vec<DeliveredTo>, PortError> {
+        let id = order.clone();
+        self.read(move |store| {
+            let from = keys::deliveries_of(&id);
+            let rows = Source::range(store, &from, &keys::after(&from))?;
+            let read = |(_, row): &(Vec<u8>, Vec<u8>)| -> Result<DeliveredTo, PortError> {
+                let state: rows::DeliveryState = codec::from_bytes("a delivery", row)?;
+                // Without an attempt there is only the one that an order itself names.
+                let endpoint = state.last.map_or_else(|| NOTIFY.to_owned(), |last| last.endpoint);
+                Ok(DeliveredTo { endpoint, due: state.due.is_some(), position: state.position })
+            };
+            rows.iter().map(read).collect()
+        })
+        .await
+    }
+
     /// Orders whose late money their own policy accepts.
     pub(crate) async fn awaiting(&self, limit: usize) -> Result<Vec<Order>, PortError> {
         self.read(move |store| {
@@ -125,6 +159,16 @@ impl Model {
         })
         .await
     }
+}
+
+/// What became of an order's deliveries to one endpoint.
+pub(crate) struct DeliveredTo {
+    /// Where they go.
+    pub(crate) endpoint: String,
+    /// Whether one is still to be made.
+    pub(crate) due: bool,
+    /// The last fact about them; 0 where there is none, or it was archived.
+    pub(crate) position: Position,
 }
 
 /// Runs what blocks on a thread that may.

@@ -13,9 +13,11 @@
 mod event_log;
 mod lease;
 mod publisher;
+mod purge;
 mod store;
 
 pub use event_log::event_log_conformance;
 pub use lease::lease_conformance;
 pub use publisher::publisher_conformance;
+pub use purge::purge_conformance;
 pub use store::store_conformance;

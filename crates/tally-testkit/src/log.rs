@@ -1,6 +1,6 @@
 //! An event log in memory, with the faults a real one has.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream;
 use tally_events::{Event, NewEvent, Recorded, Subject};
-use tally_ports::{AppendError, EventLog, EventStream, Expectation, PortError};
+use tally_ports::{AppendError, EventLog, EventStream, Expectation, PortError, Purge};
 use tally_types::Position;
 use tokio::sync::watch;
 
@@ -37,6 +37,8 @@ struct Facts {
     all: Vec<Recorded>,
     /// Where the facts of a subject stand, ascending.
     by_subject: HashMap<Subject, Vec<Position>>,
+    /// Where a fact was taken out.
+    purged: HashSet<Position>,
 }
 
 impl Default for MemoryLog {
@@ -58,19 +60,19 @@ impl MemoryLog {
 
     /// Everything in the log, in order.
     pub fn facts(&self) -> Vec<Recorded> {
-        lock(&self.0.facts).all.clone()
+        lock(&self.0.facts).left(0).collect()
     }
 
     /// Everything on a subject, in order.
     pub fn facts_on(&self, subject: &Subject) -> Vec<Recorded> {
-        lock(&self.0.facts).all.iter().filter(|fact| fact.event.subject == *subject).cloned().collect()
+        lock(&self.0.facts).left(0).filter(|fact| fact.event.subject == *subject).collect()
     }
 
     /// Everything after `after`, in order.
     pub fn facts_after(&self, after: Position) -> Vec<Recorded> {
         let facts = lock(&self.0.facts);
         let from = facts.all.partition_point(|fact| fact.position <= after);
-        facts.all.iter().skip(from).cloned().collect()
+        facts.left(from).collect()
     }
 
     /// The next `appends` appends happen, and their answers get lost: the caller sees a transient failure.
@@ -106,6 +108,12 @@ impl Facts {
 
     fn last_on(&self, subject: &Subject) -> Position {
         self.by_subject.get(subject).and_then(|at| at.last()).copied().unwrap_or(Position::START)
+    }
+
+    /// What was not taken out of the facts from the one with this index on.
+    fn left(&self, from: usize) -> impl Iterator<Item = Recorded> {
+        let left = |fact: &&Recorded| !self.purged.contains(&fact.position);
+        self.all.iter().skip(from).filter(left).cloned()
     }
 
     fn at(&self, position: Position) -> Option<&Recorded> {
@@ -218,10 +226,17 @@ impl EventLog for MemoryLog {
             return Err(PortError::persistent(format!("position {after} is beyond the log's head {head}")));
         }
         let state = (self.0.clone(), self.0.head.subscribe(), after.next());
-        Ok(stream::unfold(state, |(shared, mut head, at)| async move {
+        Ok(stream::unfold(state, |(shared, mut head, mut at)| async move {
             loop {
-                let fact = lock(&shared.facts).at(at).cloned();
+                let (fact, purged) = {
+                    let facts = lock(&shared.facts);
+                    (facts.at(at).cloned(), facts.purged.contains(&at))
+                };
                 if let Some(fact) = fact {
+                    if purged {
+                        at = at.next();
+                        continue;
+                    }
                     return Some((Ok(fact), (shared, head, at.next())));
                 }
                 // The sender lives in `shared`, so this ends only with news.
@@ -241,10 +256,28 @@ impl EventLog for MemoryLog {
     }
 }
 
+#[async_trait]
+impl Purge for MemoryLog {
+    async fn all_on(&self, subject: &Subject) -> Result<Vec<Recorded>, PortError> {
+        Ok(self.facts_on(subject))
+    }
+
+    async fn purge(&self, subject: &Subject, through: Position) -> Result<(), PortError> {
+        let mut facts = lock(&self.0.facts);
+        let Some(mut positions) = facts.by_subject.remove(subject) else { return Ok(()) };
+        let left = positions.split_off(positions.partition_point(|at| *at <= through));
+        facts.purged.extend(positions);
+        if !left.is_empty() {
+            facts.by_subject.insert(subject.clone(), left);
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::event_log_conformance;
+    use crate::conformance::{event_log_conformance, purge_conformance};
     use crate::{canceled, lock};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -253,6 +286,11 @@ mod tests {
         event_log_conformance(|name| {
             let log = lock(&logs).entry(name.to_owned()).or_insert_with(MemoryLog::new).clone();
             async move { Arc::new(log) as Arc<dyn EventLog> }
+        })
+        .await;
+        purge_conformance(|name| {
+            let log = lock(&logs).entry(name.to_owned()).or_insert_with(MemoryLog::new).clone();
+            async move { Arc::new(log) as Arc<dyn Purge> }
         })
         .await;
     }

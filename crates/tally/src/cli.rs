@@ -98,6 +98,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR")]
         from: PathBuf,
     },
+    /// Reads the archive of closed orders whole, and says what is in it.
+    #[command(after_help = "Example: tally archive --config /etc/tally.toml")]
+    Archive,
     /// Makes a DeePay signature.
     #[command(after_help = "Example: tally sign --key 192006… merchant_id=10001 out_trade_id=MDC001")]
     Sign(SignArgs),

@@ -17,7 +17,7 @@ use tally_ports::{BlockSource, Clock, Entropy, EventLog, Lease, PriceFeed, Publi
 use tally_pricing::RateRules;
 use tally_rates::RateSettings;
 use tally_sign::MasterKey;
-use tally_types::ChainId;
+use tally_types::{ChainId, Span};
 
 use crate::clock::SystemEntropy;
 use crate::config::{Config, ConfigError, FeedConfig};
@@ -44,6 +44,8 @@ pub(crate) struct Parts {
     pub(crate) data_dir: PathBuf,
     /// Where the daily copy goes; none where it is turned off.
     pub(crate) copy_dir: Option<PathBuf>,
+    /// After how long closed orders are archived; none where they are not, or not by this process.
+    pub(crate) archive_after: Option<Span>,
 }
 
 impl Parts {
@@ -71,6 +73,7 @@ impl Parts {
             sandbox: false,
             data_dir: config.data_dir.clone(),
             copy_dir: config.copy.dir(&config.data_dir),
+            archive_after: config.archive.after(config.log.kind),
         })
     }
 

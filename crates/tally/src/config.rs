@@ -53,6 +53,8 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) copy: CopyConfig,
     #[serde(default)]
+    pub(crate) archive: ArchiveConfig,
+    #[serde(default)]
     pub(crate) chain: Vec<ChainConfig>,
     #[serde(default)]
     pub(crate) rates: RatesConfig,
@@ -169,6 +171,37 @@ impl CopyConfig {
     /// Where it goes; none where it is turned off.
     pub(crate) fn dir(&self, data_dir: &Path) -> Option<PathBuf> {
         self.enabled.then(|| self.dir.clone().unwrap_or_else(|| data_dir.join("copy")))
+    }
+}
+
+/// Where closed orders go, out of the log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ArchiveConfig {
+    pub(crate) enabled: bool,
+    /// How long an order must have been closed.
+    #[serde(with = "span")]
+    pub(crate) after: Span,
+    /// Another folder than `archive` in the data folder; on NATS one that every process sees.
+    pub(crate) dir: Option<PathBuf>,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        Self { enabled: true, after: tally_projector::ArchiverOptions::default().after, dir: None }
+    }
+}
+
+impl ArchiveConfig {
+    /// Where it is, whether or not anything goes there.
+    pub(crate) fn dir(&self, data_dir: &Path) -> PathBuf {
+        self.dir.clone().unwrap_or_else(|| data_dir.join("archive"))
+    }
+
+    /// After how long orders go there. On NATS only where a folder is named: a data folder is one process's, and
+    /// each would have a part of the archive.
+    pub(crate) fn after(&self, log: LogKind) -> Option<Span> {
+        (self.enabled && (log == LogKind::Embedded || self.dir.is_some())).then_some(self.after)
     }
 }
 
@@ -361,6 +394,9 @@ const KEYS: &[&str] = &[
     "orders.reopen",
     "copy.enabled",
     "copy.dir",
+    "archive.enabled",
+    "archive.after",
+    "archive.dir",
     "chain",
     "rates.poll",
     "rates.allow_single_source",

@@ -1,11 +1,13 @@
 """NATS servers with JetStream: one, or a cluster of three."""
 
+import json
 import shutil
+import signal
 import urllib.request
 
 from . import tools
 from .ports import free_port
-from .process import Process, scratch
+from .process import Process, scratch, wait_until
 
 
 class NatsServer:
@@ -50,6 +52,11 @@ jetstream {{ store_dir: "{folder}/js"; max_memory_store: 256MB; max_file_store: 
     def monitor(self):
         return f"http://127.0.0.1:{self.monitors[0]}"
 
+    @property
+    def monitor_urls(self):
+        """Where each server answers monitoring requests."""
+        return [f"http://127.0.0.1:{port}" for port in self.monitors]
+
     def start(self):
         for process in self.processes:
             process.start()
@@ -69,6 +76,42 @@ jetstream {{ store_dir: "{folder}/js"; max_memory_store: 256MB; max_file_store: 
     def kill(self, index=0):
         """SIGKILL of one server."""
         self.processes[index].kill()
+
+    def kill_all(self):
+        """SIGKILL of every server, before any of them notices."""
+        for process in self.processes:
+            process.signal(signal.SIGKILL)
+        for process in self.processes:
+            process.kill()
+
+    def restart_all(self):
+        """Starts every killed server again, and waits for all."""
+        self.start().ready()
+
+    def wipe(self, index):
+        """Removes what a killed server has stored."""
+        shutil.rmtree(self.home / f"n{index}" / "js")
+
+    def wait_current(self, stream, timeout=60):
+        """Waits until every replica of a stream has what its leader has."""
+
+        def current():
+            query = "jsz?streams=true&acc=$G&leader_only=false"
+            for url in self.monitor_urls:
+                with urllib.request.urlopen(f"{url}/{query}", timeout=2) as answer:
+                    accounts = json.load(answer).get("account_details", [])
+                for found in (one for account in accounts for one in account.get("stream_detail", [])):
+                    cluster = found.get("cluster", {})
+                    if found["name"] != stream or cluster.get("leader") != found_server(url):
+                        continue
+                    return all(replica["current"] and not replica.get("offline") for replica in cluster["replicas"])
+            return False
+
+        def found_server(url):
+            with urllib.request.urlopen(f"{url}/varz", timeout=2) as answer:
+                return json.load(answer)["server_name"]
+
+        wait_until(f"every replica of {stream} to be current", current, timeout)
 
     def restart(self, index=0):
         """Starts a killed server again, on the same store, and waits for it."""

@@ -75,7 +75,7 @@ class Shop:
                 chains.append(bitcoin_chain(node, chain, **more))
         rest = {"venues": self.venues, "name": name, "allow_private": allow_private}
         if log == "nats":
-            nats_log = {"kind": "nats", "url": nats.urls, "replicas": len(nats.urls), "monitor": nats.monitor}
+            nats_log = {"kind": "nats", "url": nats.urls, "replicas": len(nats.urls), "monitor": nats.monitor_urls}
             self.tally = Tally(chains, log=nats_log, **rest)
         else:
             self.tally = Tally(chains, publish=nats.url if nats else None, **rest)

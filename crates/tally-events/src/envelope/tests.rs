@@ -266,6 +266,25 @@ fn samples() -> Vec<Event> {
     all.extend(plan_samples());
     all.extend(account_samples());
     all.push((Subject::delivery(&order()), attempted.into()));
+    let archived = OrdersArchived {
+        segment: 3,
+        facts: 8,
+        first: Position::new(40),
+        last: Position::new(90),
+        through: Position::new(95),
+        digest: "cd".repeat(32),
+        orders: vec![ArchivedOrder {
+            order: order(),
+            status: "complete".into(),
+            exceptions: vec!["overpaid".into()],
+            version: 4,
+            first: Position::new(40),
+            last: Position::new(90),
+            delivered: Position::new(88),
+            endpoints: vec!["notify".into()],
+        }],
+    };
+    all.push((Subject::archive(), archived.into()));
     all.push((Subject::rates(), rates.into()));
     all.into_iter().map(|(subject, fact)| Event::new(subject, fact, at()).under(Epoch::new(3))).collect()
 }

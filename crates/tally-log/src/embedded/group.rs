@@ -111,6 +111,9 @@ impl<'a> Group<'a> {
             }
             Request::Epoch(name, answer) => Answer::Epoch(answer, self.epoch(name)),
             Request::Skip(tag, to, answer) => Answer::Epoch(answer, Ok(self.skip(tag, to))),
+            Request::Purge(tag, subject, through, answer) => {
+                Answer::Epoch(answer, self.purge(tag, subject, through))
+            }
             Request::EpochsAbove(floor, answer) => Answer::Epoch(answer, self.epochs_above(floor)),
         };
         self.answers.push(answer);
@@ -142,6 +145,31 @@ impl<'a> Group<'a> {
             self.rows += record::put_void(self.batch.get_or_insert_default(), tag, position);
         }
         *self.last_mut(tag)
+    }
+
+    /// Takes out a subject's facts through a position. Marks stay in their places, so that a lost fact is still
+    /// noticed; a subject of which nothing is left has no head.
+    fn purge(&mut self, tag: Tag, subject: Subject, through: u64) -> Result<u64, PortError> {
+        let reader = self.reader.of(tag);
+        let head = self.head(tag, &subject)?;
+        let (mut at, mut gone) = (head, Vec::new());
+        // A fact of this very group is not on the disk yet. Nobody purges what was never read, so it stays.
+        while let Some(previous) = self.previous(tag, at)? {
+            if at <= through && self.fresh(tag, at).is_none() {
+                gone.extend(reader.fact(at)?.filter(|fact| !fact.is_void()));
+            }
+            at = previous;
+        }
+        let batch = self.batch.get_or_insert_default();
+        for fact in &gone {
+            record::remove_fact(batch, tag, fact);
+            self.rows += record::put_void(batch, tag, fact.position);
+        }
+        if head != 0 && gone.first().is_some_and(|last| last.position == head) {
+            batch.remove(record::head_key(tag, subject.as_str()));
+            self.heads.insert((tag, subject), 0);
+        }
+        Ok(gone.len() as u64)
     }
 
     fn put_epoch(&mut self, name: String, epoch: u64) -> Result<u64, PortError> {

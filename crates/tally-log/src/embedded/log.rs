@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tally_events::{NewEvent, Recorded, Subject};
-use tally_ports::{AppendError, EventLog, EventStream, Expectation, PortError};
+use tally_ports::{AppendError, EventLog, EventStream, Expectation, PortError, Purge};
 use tally_types::Position;
 use tokio::sync::oneshot;
 
@@ -72,7 +72,7 @@ impl EventLog for EmbeddedLog {
             let durable = *inner.tail(name).durable.borrow();
             let mut at = reader.head(&subject)?;
             // The writer may just be writing behind what is durable: then the fact before is the last one.
-            while let Some(fact) = reader.fact(at)? {
+            while let Some(fact) = reader.fact(at)?.filter(|fact| !fact.is_void()) {
                 if fact.position <= durable {
                     return Ok(Some(fact.recorded(&inner.dir)?));
                 }
@@ -85,5 +85,34 @@ impl EventLog for EmbeddedLog {
 
     async fn head(&self) -> Result<Position, PortError> {
         Ok(Position::new(*self.inner.tail(self.name).durable.borrow()))
+    }
+}
+
+#[async_trait]
+impl Purge for EmbeddedLog {
+    async fn all_on(&self, subject: &Subject) -> Result<Vec<Recorded>, PortError> {
+        let (inner, name, subject) = (self.inner.clone(), self.name, subject.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            let reader = Reader { dir: &inner.dir, db: &inner.db, tag: name.into() };
+            let durable = *inner.tail(name).durable.borrow();
+            let mut at = reader.head(&subject)?;
+            let mut facts = Vec::new();
+            while let Some(fact) = reader.fact(at)?.filter(|fact| !fact.is_void()) {
+                if fact.position <= durable {
+                    facts.push(fact.recorded(&inner.dir)?);
+                }
+                at = fact.previous;
+            }
+            facts.reverse();
+            Ok(facts)
+        });
+        found.await.map_err(|error| cut_off(&self.inner.dir, error))?
+    }
+
+    async fn purge(&self, subject: &Subject, through: Position) -> Result<(), PortError> {
+        let (answer, purged) = oneshot::channel();
+        let request = Request::Purge(self.name.into(), subject.clone(), through.get(), answer);
+        self.inner.request(request).await?;
+        purged.await.map_err(|_| stopped(&self.inner.dir))?.map(drop)
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use tally_events::{Event, RatesPublished, Subject};
-use tally_ports::{AppendError, EventLog, Expectation, Lease};
-use tally_testkit::conformance::{event_log_conformance, lease_conformance};
+use tally_ports::{AppendError, EventLog, Expectation, Lease, Purge};
+use tally_testkit::conformance::{event_log_conformance, lease_conformance, purge_conformance};
 use tally_testkit::{ManualClock, claimed, expired};
 use tally_types::{Position, Span, Timestamp};
 
@@ -33,6 +33,12 @@ async fn the_log_conforms() {
         event_log_conformance(|case| {
             let embedded = Embedded::open(&dir.path().join(format!("{name:?}-{case}")), CACHE_BYTES).unwrap();
             let log = Arc::new(embedded.log(name)) as Arc<dyn EventLog>;
+            async move { log }
+        })
+        .await;
+        purge_conformance(|case| {
+            let embedded = Embedded::open(&dir.path().join(format!("{name:?}-{case}")), CACHE_BYTES).unwrap();
+            let log = Arc::new(embedded.log(name)) as Arc<dyn Purge>;
             async move { log }
         })
         .await;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use tally_events::Subject;
 use tally_ports::{AppendError, PortError};
 use tally_types::{Position, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -32,6 +33,8 @@ pub(super) enum Request {
     Epoch(String, oneshot::Sender<Result<u64, PortError>>),
     /// Positions without a fact, through this one: a few hundred at most.
     Skip(Tag, u64, oneshot::Sender<Result<u64, PortError>>),
+    /// The facts of a subject through a position are taken out; answers how many.
+    Purge(Tag, Subject, u64, oneshot::Sender<Result<u64, PortError>>),
     /// No lease has an epoch up to this one from now on.
     EpochsAbove(u64, oneshot::Sender<Result<u64, PortError>>),
 }

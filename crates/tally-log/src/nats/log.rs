@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_nats::jetstream::message::StreamMessage;
 use async_trait::async_trait;
 use tally_events::{Event, NewEvent, Recorded, Subject};
-use tally_ports::{AppendError, EventLog, EventStream, Expectation, PortError};
+use tally_ports::{AppendError, EventLog, EventStream, Expectation, PortError, Purge};
 use tally_types::Position;
 
 use super::durability::Durability;
@@ -89,5 +89,33 @@ impl EventLog for NatsLog {
 
     async fn head(&self) -> Result<Position, PortError> {
         Ok(Position::new(reader::bounds(&self.stream).await?.last))
+    }
+}
+
+#[async_trait]
+impl Purge for NatsLog {
+    async fn all_on(&self, subject: &Subject) -> Result<Vec<Recorded>, PortError> {
+        let mut facts: Vec<Recorded> = Vec::new();
+        let mut from = Position::START.next();
+        while let Some(StreamMessage { subject, sequence, payload, .. }) =
+            link::first_from(&self.stream, subject.as_str(), from.get()).await?
+        {
+            facts.push(recorded(&subject, sequence, &payload)?);
+            from = Position::new(sequence).next();
+        }
+        Ok(facts)
+    }
+
+    async fn purge(&self, subject: &Subject, through: Position) -> Result<(), PortError> {
+        // The server keeps what stands at the sequence named, and what comes after it.
+        let purge = self.stream.purge().filter(subject.as_str()).sequence(through.next().get());
+        let purged = purge.await.map_err(|error| {
+            PortError::transient(format!("the NATS server did not purge {subject}")).because(error)
+        })?;
+        if purged.success {
+            Ok(())
+        } else {
+            Err(PortError::transient(format!("the NATS server refuses to purge {subject}")))
+        }
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn log_name(name: LogName) -> &'static str {
 
 /// The stream of a log.
 pub(super) async fn log(link: &Link, name: LogName, replicas: usize) -> Result<Handle, PortError> {
-    let aggregates = ["order", "delivery", "chain", "claim", "key", "merchant"];
+    let aggregates = ["order", "delivery", "chain", "claim", "key", "merchant", "archive"];
     let wanted = match name {
         LogName::Main => {
             let mut subjects = aggregates.map(|aggregate| format!("tally.v1.{aggregate}.>")).to_vec();

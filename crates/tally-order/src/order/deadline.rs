@@ -72,6 +72,15 @@ impl Order {
         }
     }
 
+    /// When the order last changed, if nothing is waited for any more and its facts are in the log: then they can be
+    /// archived some time later.
+    pub fn closed_since(&self) -> Option<Timestamp> {
+        let settled =
+            matches!(self.status(), Status::Complete | Status::Expired | Status::Invalid | Status::Canceled);
+        let waits = self.next_deadline().is_some() || self.awaits_acceptance();
+        (settled && !waits && self.own_position() > Position::START).then(|| self.updated_at())
+    }
+
     /// When a paid order becomes invalid for want of a confirmation; only while it is paid.
     pub(super) fn invalid_at(&self) -> Option<Timestamp> {
         self.paid_since.map(|since| since.plus(self.policy().first_confirmation))

@@ -5,8 +5,8 @@
 
 use tally_events::{
     BlockConnected, BlockDisconnected, ChainFinalized, Deposit, DepositMined, DepositReplaced, DepositSeen,
-    DepositUnmined, DepositVanished, Fact, OrderAccepted, OrderInvalidated, OrderQuoted, Place, Recorded,
-    Shard,
+    DepositUnmined, DepositVanished, Fact, OrderAccepted, OrderInvalidated, OrderQuoted, OrdersArchived,
+    Place, Recorded, Shard,
 };
 use tally_types::{BlockRef, ChainId, DepositKey, Height, Position, Timestamp, TxId};
 
@@ -92,6 +92,7 @@ impl Order {
             }
             Fact::OrderInvalidated(fact) => return self.mine(&fact.order, |order| order.invalidated(fact)),
             Fact::OrderUnwatched(fact) => return self.mine(&fact.order, |order| order.unwatched = true),
+            Fact::OrdersArchived(fact) => self.archived(fact),
             Fact::BlockConnected(fact) => self.block_connected(fact, shard),
             Fact::BlockDisconnected(fact) => self.block_disconnected(fact, shard),
             Fact::ChainFinalized(fact) => self.finalized(fact, shard),
@@ -127,6 +128,14 @@ impl Order {
             fold(self);
         }
         mine
+    }
+
+    /// Once its facts have left the log, the next one on its subject is the first there again.
+    fn archived(&mut self, fact: &OrdersArchived) {
+        let own = fact.orders.iter().find(|archived| archived.order == self.created.order);
+        if own.is_some_and(|archived| archived.last == self.own_position) {
+            self.own_position = Position::START;
+        }
     }
 
     fn quoted(&mut self, fact: &OrderQuoted, position: Position) {

@@ -17,6 +17,7 @@ pub(super) struct Facets {
     status: Status,
     version: u32,
     deadline: Option<(Timestamp, u8)>,
+    closed: Option<Timestamp>,
     thresholds: Vec<(ChainId, Place, Height)>,
     finality: Vec<(ChainId, Place, Height)>,
     awaits_acceptance: bool,
@@ -28,6 +29,7 @@ impl Facets {
             status: order.status(),
             version: order.version(),
             deadline: order.next_deadline().map(|next| (next.at, kind_byte(next.kind))),
+            closed: order.closed_since(),
             thresholds: order.thresholds(),
             finality: order.awaited_finality(),
             awaits_acceptance: order.awaits_acceptance(),
@@ -165,6 +167,15 @@ impl Fold<'_> {
             }
             if let Some((at, kind)) = now.deadline {
                 self.rows.put(keys::deadline(at, kind, id), Vec::new());
+            }
+        }
+        let old_closed = before.and_then(|before| before.closed);
+        if old_closed != now.closed {
+            if let Some(at) = old_closed {
+                self.rows.remove(keys::closed(at, id));
+            }
+            if let Some(at) = now.closed {
+                self.rows.put(keys::closed(at, id), Vec::new());
             }
         }
         let old_thresholds = before.map_or(&[] as &[_], |before| before.thresholds.as_slice());

@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::Context;
 use tally_events::Epoch;
 use tally_log::LogName;
+use tally_log::archive::{ArchivedLog, FileArchive};
 use tally_log::copy::Restorable;
 use tally_log::embedded::Embedded;
 use tally_log::nats::{Nats, NatsSettings};
-use tally_ports::{Clock, EventLog, Lease, PortError, Publisher};
+use tally_ports::{Clock, EventLog, Lease, PortError, Publisher, Purge};
 
 use crate::config::{Config, ConfigError, LogConfig, LogKind, PublishConfig};
 
@@ -25,8 +26,12 @@ const CLIENT_NAME: &str = "tallystick";
 
 /// The logs of an installation.
 pub(crate) struct Logs {
-    /// Every fact that a fold reads.
+    /// Every fact that a fold reads, those included that were moved into the archive.
     pub(crate) main: Arc<dyn EventLog>,
+    /// The same log without its archive, to move facts out of it.
+    pub(crate) purge: Arc<dyn Purge>,
+    /// Where they go.
+    pub(crate) archive: FileArchive,
     /// The rates as they were published.
     pub(crate) rates: Arc<dyn EventLog>,
     /// The same log, to be filled from a copy.
@@ -48,7 +53,7 @@ impl Logs {
     pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         match config.log.kind {
             LogKind::Embedded => Self::embedded(config, clock).await,
-            LogKind::Nats => Self::nats(&config.log).await,
+            LogKind::Nats => Self::nats(config).await,
         }
     }
 
@@ -63,9 +68,12 @@ impl Logs {
         let dir = config.data_dir.join("log");
         let embedded = tokio::task::spawn_blocking(move || Embedded::open(&dir, LOG_CACHE)).await??;
         let main = Arc::new(embedded.log(LogName::Main));
+        let archive = FileArchive::new(config.archive.dir(&config.data_dir));
         Ok(Self {
             restorable: main.clone(),
-            main,
+            purge: main.clone(),
+            main: Arc::new(ArchivedLog::new(main, archive.clone())),
+            archive,
             rates: Arc::new(embedded.log(LogName::Rates)),
             lease: Arc::new(embedded.lease(clock)),
             publisher,
@@ -73,13 +81,16 @@ impl Logs {
         })
     }
 
-    async fn nats(config: &LogConfig) -> anyhow::Result<Self> {
-        let nats = connect("log.url", log_settings(config)?).await?;
+    async fn nats(config: &Config) -> anyhow::Result<Self> {
+        let nats = connect("log.url", log_settings(&config.log)?).await?;
         let fault = |error| refused("log.url", error);
         let main = Arc::new(patiently(async || nats.log(LogName::Main).await).await.map_err(fault)?);
+        let archive = FileArchive::new(config.archive.dir(&config.data_dir));
         Ok(Self {
             restorable: main.clone(),
-            main,
+            purge: main.clone(),
+            main: Arc::new(ArchivedLog::new(main, archive.clone())),
+            archive,
             rates: Arc::new(patiently(async || nats.log(LogName::Rates).await).await.map_err(fault)?),
             lease: Arc::new(patiently(async || nats.lease().await).await.map_err(fault)?),
             publisher: Some(Arc::new(patiently(async || nats.publisher().await).await.map_err(fault)?)),

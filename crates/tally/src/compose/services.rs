@@ -9,7 +9,9 @@ use tally_notifier::{Announcer, AnnouncerPorts, Deliverer, DelivererOptions, Del
 use tally_order::{Order, QuoteState};
 use tally_ports::{Clock, ReadModel};
 use tally_pricing::RateTable;
-use tally_projector::{Duties, DutyOptions, Model, Options, Projector, Reprice};
+use tally_projector::{
+    Archiver, ArchiverOptions, ArchiverPorts, Duties, DutyOptions, Model, Options, Projector, Reprice,
+};
 use tally_rates::{PollNow, RateService};
 use tally_store::SledStore;
 use tally_types::{BaseUnits, ChainId, Span};
@@ -129,6 +131,7 @@ impl Services {
         if roles.project {
             services.start_duties(parts)?;
             services.start_copy(parts);
+            services.start_archiver(parts)?;
         }
         if roles.notify {
             services.start_notifier(parts)?;
@@ -269,6 +272,28 @@ impl Services {
             keep_copy(log, clock, dir, stop).await?;
             Ok("copy")
         });
+    }
+
+    /// Moves closed orders into the archive, unless that is turned off.
+    fn start_archiver(&mut self, parts: &Parts) -> anyhow::Result<()> {
+        let Some(after) = parts.archive_after else { return Ok(()) };
+        let Some(model) = self.model.clone() else { anyhow::bail!("archiving needs a read model") };
+        let ports = ArchiverPorts {
+            log: parts.logs.purge.clone(),
+            archive: Arc::new(parts.logs.archive.clone()),
+            lease: parts.lease(),
+            clock: parts.clock.clone(),
+            model,
+        };
+        let mut archiver = Archiver::new(ports, ArchiverOptions { after, ..ArchiverOptions::default() });
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => Ok("archiver"),
+                never = archiver.run() => match never {},
+            }
+        });
+        Ok(())
     }
 
     fn start_notifier(&mut self, parts: &Parts) -> anyhow::Result<()> {

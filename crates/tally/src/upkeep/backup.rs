@@ -1,15 +1,18 @@
 //! `tally backup` and `tally restore`.
 //!
 //! A backup is a plain copy of the log through one position: the log is only ever added to, so that is one
-//! consistent moment, whoever appends meanwhile. Everything else is folded from it.
+//! consistent moment, whoever appends meanwhile. What had been moved into the archive by then is in it, too, where it
+//! once stood. Everything else is folded from it.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
-use tally_events::{Epoch, Event, Fact, KeyRegistered, Recorded, Subject};
+use tally_events::{Epoch, Event, Fact, KeyRegistered, OrdersArchived, Recorded, Subject};
+use tally_log::archive::FileArchive;
 use tally_log::copy::{self, CopyReader, CopyWriter};
 use tally_ports::{Clock, EventLog, Expectation, PortError};
 use tally_types::{Fingerprint, MerchantId, Position};
@@ -21,6 +24,8 @@ use crate::compose::Logs;
 const SKIPPED_INDEXES: u32 = 1_000;
 /// Facts that are written at once.
 const FACTS_AT_ONCE: usize = 500;
+/// Segments of the archive that are made again in one pass over a copy.
+const SEGMENTS_AT_ONCE: usize = 100;
 
 /// The facts of a log through `head`.
 pub(super) async fn facts_through(
@@ -154,6 +159,7 @@ pub(super) async fn restore(
     if let Some(copy_dir) = copy_dir.filter(|dir| dir.exists()) {
         set_aside(copy_dir, from, clock)?;
     }
+    let segments = restore_archive(from, logs.archive.clone(), clock).await?;
     // What was folded from the log before is of another one.
     for model in ModelFolder::all_below(data_dir) {
         model.remove()?;
@@ -164,5 +170,71 @@ pub(super) async fn restore(
             std::fs::remove_dir_all(entry.path())?;
         }
     }
-    Ok(json!({ "restored": noted.facts, "through": reached, "keys": skipped }))
+    Ok(json!({
+        "restored": noted.facts, "through": reached, "archive_segments": segments, "keys": skipped
+    }))
+}
+
+/// Makes the archive again from a copy, which has the facts that had left the log, too. They are in the restored log
+/// as well; whoever has the duty of archiving takes them out again.
+async fn restore_archive(from: &Path, archive: FileArchive, clock: &dyn Clock) -> anyhow::Result<u64> {
+    if archive.dir().exists() {
+        let aside = archive.dir().with_extension(format!("before-{}", clock.now().millis()));
+        std::fs::rename(archive.dir(), &aside)
+            .with_context(|| format!("{} cannot be set aside", archive.dir().display()))?;
+    }
+    let from = from.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let mut done = 0;
+        loop {
+            let written = restore_segments(&from, &archive, done)?;
+            if written == 0 {
+                return Ok(done);
+            }
+            done += written;
+        }
+    })
+    .await?
+}
+
+/// Writes some of the segments after the one of that number; answers how many.
+fn restore_segments(from: &Path, archive: &FileArchive, after: u64) -> anyhow::Result<u64> {
+    let mut wanted: Vec<(OrdersArchived, Vec<Recorded>)> = Vec::new();
+    for fact in CopyReader::open(from)? {
+        if let Fact::OrdersArchived(index) = fact?.event.fact
+            && index.segment > after
+        {
+            wanted.push((index, Vec::new()));
+            if wanted.len() >= SEGMENTS_AT_ONCE {
+                break;
+            }
+        }
+    }
+    let mut places: HashMap<Subject, Vec<(Position, Position, usize)>> = HashMap::new();
+    for (number, (index, _)) in wanted.iter().enumerate() {
+        for order in &index.orders {
+            let (own, delivery) = (Subject::order(&order.order), Subject::delivery(&order.order));
+            places.entry(own).or_default().push((order.first, order.last, number));
+            places.entry(delivery).or_default().push((order.first, order.delivered, number));
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(0);
+    }
+    for fact in CopyReader::open(from)? {
+        let fact = fact?;
+        let Some(places) = places.get(&fact.event.subject) else { continue };
+        let own = places.iter().find(|(first, last, _)| (*first..=*last).contains(&fact.position));
+        if let Some((_, facts)) = own.and_then(|(_, _, number)| wanted.get_mut(*number)) {
+            facts.push(fact);
+        }
+    }
+    let count = wanted.len() as u64;
+    for (index, facts) in wanted {
+        if OrdersArchived::digest_of(&facts) != index.digest {
+            bail!("{} lacks facts of segment {} of the archive", from.display(), index.segment);
+        }
+        archive.write(index, &facts)?;
+    }
+    Ok(count)
 }

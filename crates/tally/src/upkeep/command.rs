@@ -8,8 +8,9 @@ use anyhow::{Context, bail};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use serde_json::Value;
 use tally_events::Recorded;
+use tally_log::archive::FileArchive;
 use tally_log::copy;
-use tally_ports::{OrderFilter, ReadModel};
+use tally_ports::{Archive, OrderFilter, ReadModel};
 use tally_types::Position;
 
 use super::export::Table;
@@ -27,6 +28,7 @@ pub(crate) async fn run(command: &Command, common: &Common) -> Option<anyhow::Re
         Command::Rebuild => rebuild_models(common).await,
         Command::Backup { to } => back_up(common, to).await,
         Command::Restore { from } => restore(common, from).await,
+        Command::Archive => archive(common).await,
         Command::Order(OrderCommand::Export(args)) => export_table(common, args, Table::Orders).await,
         Command::Deposit(DepositCommand::Export(args)) => export_table(common, args, Table::Deposits).await,
         _ => return None,
@@ -78,6 +80,19 @@ async fn rebuild_models(common: &Common) -> anyhow::Result<()> {
             rebuild::rebuild_stopped(logs.main.clone(), ModelFolder::all_below(&config.data_dir)).await?
         }
     };
+    report(common, &answer);
+    Ok(())
+}
+
+async fn archive(common: &Common) -> anyhow::Result<()> {
+    let config = Config::load(&common.config)?;
+    let archive = FileArchive::new(config.archive.dir(&config.data_dir));
+    let read = archive.clone();
+    let found = tokio::task::spawn_blocking(move || read.verify()).await??;
+    let answer = serde_json::json!({
+        "archive": archive.dir(), "segments": found.segments, "orders": found.orders, "facts": found.facts,
+        "purged_through": archive.purged().await?,
+    });
     report(common, &answer);
     Ok(())
 }
