@@ -109,7 +109,8 @@ async fn what_goes_while_it_is_read_is_read_all_the_same() {
         archive(&log, &files, 1, 3).await;
         archive(&log, &files, 2, 3).await;
         while facts.len() < 18 {
-            facts.push(reader.next().await.unwrap().unwrap());
+            let next = tokio::time::timeout(std::time::Duration::from_secs(10), reader.next()).await;
+            facts.push(next.expect("a fact that is not missed").unwrap().unwrap());
         }
         assert_eq!(facts, whole, "{read_before} read before");
     }
