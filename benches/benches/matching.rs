@@ -4,7 +4,7 @@
 //! thread on its core, so that what else the machine does counts as little as it can. The last line is one
 //! JSON object.
 //!
-//! `cargo bench -p tally-benches --bench matching [-- --rounds N --scripts N]`
+//! `cargo bench -p tally-benches --bench matching [-- --rounds N --scripts N --outpoints N --only p2wpkh]`
 #![allow(missing_docs, clippy::float_arithmetic, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "matching/blocks.rs"]
@@ -15,64 +15,79 @@ mod memory;
 mod ways;
 
 use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
 
 use self::blocks::{Shape, block};
 use self::ways::{Found, Way};
 
 const BLOCKS: u64 = 48;
+/// Scripts in the small set.
+const FEW: u64 = 10_000;
 /// Outpoints watched beside the scripts where spends are included.
 const OUTPOINTS: [u64; 3] = [10_000, 1_000_000, 10_000_000];
 
 struct Settings {
     rounds: usize,
     scripts: u64,
+    /// The most outpoints watched.
+    outpoints: u64,
+    /// Only this shape, and nothing about memory.
+    only: Option<String>,
 }
 
 impl Settings {
     fn from_args() -> Self {
-        let mut settings = Self { rounds: 25, scripts: 10_000_000 };
+        let mut settings = Self { rounds: 15, scripts: 10_000_000, outpoints: 10_000_000, only: None };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
-            let mut number = || args.next().and_then(|n| n.parse().ok()).expect("a number");
+            let mut value = || args.next().expect("a value");
             match arg.as_str() {
-                "--rounds" => settings.rounds = number() as usize,
-                "--scripts" => settings.scripts = number(),
+                "--rounds" => settings.rounds = value().parse().expect("a number"),
+                "--scripts" => settings.scripts = value().parse().expect("a number"),
+                "--outpoints" => settings.outpoints = value().parse().expect("a number"),
+                "--only" => settings.only = Some(value()),
                 _ => {}
             }
         }
         settings
     }
+
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == name)
+    }
 }
 
 fn main() {
     let settings = Settings::from_args();
-    let scripts = settings.scripts;
-    println!("{} scripts, {} rounds, {BLOCKS} blocks", scripts, settings.rounds);
-    let memory = memory::measure(scripts);
-    let main = compare("p2wpkh", Shape::P2wpkh, &settings);
-    for (name, shape) in [("mixed", Shape::Mixed), ("real-shaped", Shape::RealShaped)] {
-        compare(name, shape, &settings);
+    println!("{} scripts, {} rounds, {BLOCKS} blocks", settings.scripts, settings.rounds);
+    let mut figures: Vec<(String, Value)> = Vec::new();
+    if settings.only.is_none() {
+        let memory = memory::measure(settings.scripts);
+        figures.push(("bytes_per_script".into(), json!(memory.bytes_per_script)));
+        figures.push(("bytes_per_script_worst".into(), json!(memory.worst)));
+        figures.push(("insert_max_us".into(), json!(memory.insert_max_us)));
+        figures.push(("remove_max_us".into(), json!(memory.remove_max_us)));
     }
-    println!(
-        "{{\"bench\":\"matching\",\"ratio_walk\":{:.3},\"ratio_naive\":{:.2},\"ratio_10k\":{:.3},\
-         \"ratio_walk_spends\":{:.3},\"bytes_per_script\":{:.1},\"gb_per_second\":{:.2},\
-         \"walk_gb_per_second\":{:.2},\"insert_max_us\":{}}}",
-        main.ratio(MATCH, WALK),
-        main.ratio(MATCH, NAIVE),
-        main.ratio(MATCH, SMALL),
-        main.ratio(SPENDS, WALK),
-        memory.bytes_per_script,
-        main.speed(MATCH),
-        main.speed(WALK),
-        memory.insert_max_us,
-    );
+    let shapes = [
+        ("", "p2wpkh", Shape::P2wpkh),
+        ("mixed_", "mixed", Shape::Mixed),
+        ("real_", "real", Shape::RealShaped),
+    ];
+    for (prefix, name, shape) in shapes.into_iter().filter(|(_, name, _)| settings.wants(name)) {
+        figures.extend(compare(prefix, name, shape, &settings));
+    }
+    let figures: Vec<(&str, Value)> =
+        figures.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    tally_benches::finish("matching", &figures);
 }
 
 const WALK: usize = 0;
 const NAIVE: usize = 1;
 const SMALL: usize = 2;
 const MATCH: usize = 3;
-const SPENDS: usize = 5;
+const SPENDS: usize = 4;
+const SPENDS_1M: usize = 5;
+const SPENDS_10M: usize = 6;
 
 /// Time that this thread has been running on a core.
 pub fn thread_ns() -> u64 {
@@ -109,22 +124,51 @@ fn median(mut values: Vec<u64>) -> f64 {
     values[values.len() / 2] as f64
 }
 
-fn compare(name: &str, shape: Shape, settings: &Settings) -> Times {
-    let few = settings.scripts.min(10_000);
-    let blocks: Vec<Vec<u8>> = (0..BLOCKS).map(|n| block(shape, n, few, OUTPOINTS[0])).collect();
-    let bytes = blocks.iter().map(Vec::len).sum();
-    let ways = [
+/// The ways in the order of the constants above. Only the first shape has the large sets of outpoints.
+fn ways(shape: Shape, scripts: u64, most_outpoints: u64) -> Vec<Way> {
+    let counts = if shape == Shape::P2wpkh { OUTPOINTS.as_slice() } else { &OUTPOINTS[..1] };
+    let mut ways = vec![
         Way::slices(),
-        Way::naive(shape, settings.scripts),
-        Way::ours(shape, few, 0),
-        Way::ours(shape, settings.scripts, 0),
-        Way::ours(shape, settings.scripts, OUTPOINTS[0]),
-        Way::ours(shape, settings.scripts, OUTPOINTS[1]),
-        Way::ours(shape, settings.scripts, OUTPOINTS[2]),
-        Way::our_walk(),
+        Way::naive(shape, scripts),
+        Way::ours(shape, scripts.min(FEW), 0),
+        Way::ours(shape, scripts, 0),
     ];
+    ways.extend(counts.iter().map(|outpoints| Way::ours(shape, scripts, most_outpoints.min(*outpoints))));
+    ways.push(Way::our_walk());
+    ways
+}
+
+/// Measures all ways over the blocks of a shape, prints them and gives what goes into the last line.
+fn compare(prefix: &str, name: &str, shape: Shape, settings: &Settings) -> Vec<(String, Value)> {
+    let few = settings.scripts.min(FEW);
+    let blocks: Vec<Vec<u8>> =
+        (0..BLOCKS).map(|n| block(shape, n, few, OUTPOINTS[0].min(settings.outpoints))).collect();
+    let ways = ways(shape, settings.scripts, settings.outpoints);
+    let times = measure(&blocks, &ways, settings.rounds);
+    println!("\n{name}: {:.2} MB a block", times.bytes as f64 / blocks.len() as f64 / 1e6);
+    for (at, way) in ways.iter().enumerate() {
+        let (speed, ratio) = (times.speed(at), times.ratio(at, WALK));
+        println!("  {:50} {speed:6.2} GB/s  {ratio:5.3} of the walk", way.name);
+    }
+    let mut figures = vec![
+        ("ratio_walk", times.ratio(MATCH, WALK)),
+        ("ratio_naive", times.ratio(MATCH, NAIVE)),
+        ("ratio_10k", times.ratio(MATCH, SMALL)),
+        ("ratio_walk_spends", times.ratio(SPENDS, WALK)),
+        ("gb_per_second", times.speed(MATCH)),
+        ("walk_gb_per_second", times.speed(WALK)),
+    ];
+    if shape == Shape::P2wpkh {
+        figures.push(("ratio_walk_spends_1m", times.ratio(SPENDS_1M, WALK)));
+        figures.push(("ratio_walk_spends_10m", times.ratio(SPENDS_10M, WALK)));
+    }
+    figures.into_iter().map(|(name, value)| (format!("{prefix}{name}"), json!(value))).collect()
+}
+
+/// Every way through every block in every round, the ways taking turns.
+fn measure(blocks: &[Vec<u8>], ways: &[Way], rounds: usize) -> Times {
     let mut samples = vec![vec![Vec::new(); blocks.len()]; ways.len()];
-    for round in 0..=settings.rounds {
+    for round in 0..=rounds {
         for turn in 0..ways.len() {
             let at = (turn + round) % ways.len();
             let mut found = Found::default();
@@ -140,11 +184,5 @@ fn compare(name: &str, shape: Shape, settings: &Settings) -> Times {
             ways[at].check(found, blocks.len());
         }
     }
-    let times = Times::new(bytes, samples);
-    println!("\n{name}: {:.2} MB a block", bytes as f64 / blocks.len() as f64 / 1e6);
-    for (at, way) in ways.iter().enumerate() {
-        let (speed, ratio) = (times.speed(at), times.ratio(at, WALK));
-        println!("  {:48} {speed:6.2} GB/s  {ratio:5.3} of the walk", way.name);
-    }
-    times
+    Times::new(blocks.iter().map(Vec::len).sum(), samples)
 }

@@ -1,5 +1,5 @@
-//! What a watched script costs in memory, and what the slowest insertion costs in time, while a set grows
-//! from nothing.
+//! What a watched script costs in memory, and what the slowest insertion and removal cost in time, while a
+//! set grows from nothing and most of it is removed again.
 
 use tally_matcher::WatchSet;
 
@@ -9,7 +9,10 @@ use super::thread_ns;
 pub(crate) struct Memory {
     /// By the process's resident memory or by the set's own account, whichever is more.
     pub(crate) bytes_per_script: f64,
+    /// The most that the set's own account said on the last nine tenths of the way.
+    pub(crate) worst: f64,
     pub(crate) insert_max_us: u64,
+    pub(crate) remove_max_us: u64,
 }
 
 pub(crate) fn measure(scripts: u64) -> Memory {
@@ -18,18 +21,31 @@ pub(crate) fn measure(scripts: u64) -> Memory {
     memory
 }
 
+/// The slowest of many calls.
+#[derive(Default)]
+struct Slowest {
+    us: u64,
+    over_ms: usize,
+}
+
+impl Slowest {
+    fn time(&mut self, call: impl FnOnce()) {
+        let started = thread_ns();
+        call();
+        let took = (thread_ns() - started) / 1_000;
+        self.us = self.us.max(took);
+        self.over_ms += usize::from(took > 1_000);
+    }
+}
+
 fn grow(name: &str, shape: Shape, scripts: u64) -> Memory {
     let before = resident_bytes();
     let mut set = WatchSet::new(1);
-    let (mut slowest, mut over_ms) = (0, 0);
+    let (mut insertions, mut removals) = (Slowest::default(), Slowest::default());
     let mut worst: f64 = 0.0;
     for n in 0..scripts {
         let script = watched_script(shape, n);
-        let started = thread_ns();
-        set.insert_script(&script).unwrap();
-        let took = (thread_ns() - started) / 1_000;
-        slowest = slowest.max(took);
-        over_ms += usize::from(took > 1_000);
+        insertions.time(|| assert!(set.insert_script(&script).unwrap()));
         if n > scripts / 10 && n % 10_000 == 0 {
             worst = worst.max(set.memory_bytes() as f64 / n as f64);
         }
@@ -37,10 +53,27 @@ fn grow(name: &str, shape: Shape, scripts: u64) -> Memory {
     let resident = resident_bytes().saturating_sub(before) as f64 / scripts as f64;
     let told = set.memory_bytes() as f64 / scripts as f64;
     println!(
-        "memory, {name}: {told:.1} bytes a script told, {resident:.1} resident, {worst:.1} told at worst on \
-         the way; slowest insertion {slowest} us, {over_ms} above 1 ms"
+        "memory, {name}: {told:.1} bytes a script told, {resident:.1} resident, {worst:.1} told at worst on the way"
     );
-    Memory { bytes_per_script: told.max(resident), insert_max_us: slowest }
+    for n in 0..scripts / 10 * 9 {
+        let script = watched_script(shape, n);
+        removals.time(|| assert!(set.remove_script(&script)));
+    }
+    println!(
+        "  slowest insertion {} us, {} above 1 ms; slowest removal {} us, {} above 1 ms; {:.1} bytes a script when \
+         nine tenths are removed",
+        insertions.us,
+        insertions.over_ms,
+        removals.us,
+        removals.over_ms,
+        set.memory_bytes() as f64 / set.len() as f64,
+    );
+    Memory {
+        bytes_per_script: told.max(resident),
+        worst,
+        insert_max_us: insertions.us,
+        remove_max_us: removals.us,
+    }
 }
 
 /// Resident memory of this process, from Linux's account; 0 elsewhere.

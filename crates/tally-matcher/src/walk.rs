@@ -221,10 +221,7 @@ fn transaction<'a, E: Fault, V: Visitor<'a>>(
     }
     for _ in 0..inputs {
         let offset = narrow(reader.offset());
-        let outpoint = reader.array::<36, E>()?;
-        let script_len = reader.length()?;
-        reader.take(script_len)?;
-        reader.array::<4, E>()?;
+        let outpoint = reader.input::<E>()?;
         visitor.input(outpoint, offset);
     }
     let outputs = reader.compact_size()?;
@@ -262,6 +259,10 @@ fn optional_data_flags<E: Fault>(reader: &mut Reader<'_>) -> Result<u8, E> {
 fn skip_witnesses<E: Fault>(reader: &mut Reader<'_>, inputs: u64) -> Result<(), E> {
     let mut any = false;
     for _ in 0..inputs {
+        if reader.skip_signature_and_key() {
+            any = true;
+            continue;
+        }
         let items = reader.compact_size()?;
         any |= items != 0;
         for _ in 0..items {

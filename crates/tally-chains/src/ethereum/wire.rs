@@ -188,7 +188,7 @@ fn quantity(digits: &str) -> Option<Quantity> {
     };
     match digits.len() {
         ..=16 => short_quantity(digits).map(|number| Quantity(U256::from(number))),
-        ..=32 => plain(digits).map(|number| Quantity(U256::from(number))),
+        17..=32 => plain(digits).map(|number| Quantity(U256::from(number))),
         length @ ..=64 => {
             let (high, low) = digits.split_at_checked(length.checked_sub(32)?)?;
             let high = U256::from(plain(high)?).checked_mul(U256([0, 0, 1, 0]))?;

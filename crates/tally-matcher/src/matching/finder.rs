@@ -7,8 +7,8 @@ use crate::walk::Visitor;
 use crate::watch_set::{Secret, WatchSet};
 
 /// Few transactions take less than this, and few inputs.
-const BYTES_PER_TX: usize = 256;
-const BYTES_PER_INPUT: usize = 128;
+const BYTES_PER_TX: usize = 400;
+const BYTES_PER_INPUT: usize = 140;
 
 pub(super) struct Finder<'s> {
     set: &'s WatchSet,
@@ -17,15 +17,17 @@ pub(super) struct Finder<'s> {
     watches_outpoints: bool,
     outputs: Lane<'s>,
     spends: Lane<'s>,
-    tx_offsets: Vec<u32>,
-    inputs: Vec<InputAt>,
+    transactions: Vec<TxAt>,
+    input_tags: Vec<u16>,
+    input_count: u32,
 }
 
-/// An input in eight bytes: 32 bits of the id it spends and its offset.
+/// Where a transaction begins.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct InputAt {
-    pub(super) txid_start: u32,
+pub(super) struct TxAt {
     pub(super) offset: u32,
+    /// Number of inputs in the block before its own.
+    pub(super) first_input: u32,
 }
 
 /// What the first pass leaves; all in the order of the bytes.
@@ -33,14 +35,13 @@ pub(super) struct Found<'s> {
     set: &'s WatchSet,
     outputs: Vec<Place>,
     spends: Vec<Place>,
-    /// Where each transaction begins.
-    pub(super) tx_offsets: Vec<u32>,
-    /// Every input.
-    pub(super) inputs: Vec<InputAt>,
+    pub(super) transactions: Vec<TxAt>,
+    /// Of every input the tag of the id it spends.
+    pub(super) input_tags: Vec<u16>,
 }
 
 impl<'s> Finder<'s> {
-    /// For `len` bytes; room is made for as many transactions and inputs as they usually have.
+    /// Room is made for as many transactions and inputs as `len` bytes usually have.
     pub(super) fn new(set: &'s WatchSet, options: Options, len: usize) -> Self {
         Self {
             set,
@@ -49,8 +50,9 @@ impl<'s> Finder<'s> {
             watches_outpoints: set.outpoint_count() > 0,
             outputs: Lane::new(set.script_filter()),
             spends: Lane::new(set.outpoint_filter()),
-            tx_offsets: Vec::with_capacity(len / BYTES_PER_TX),
-            inputs: Vec::with_capacity(len / BYTES_PER_INPUT),
+            transactions: Vec::with_capacity(len / BYTES_PER_TX),
+            input_tags: Vec::with_capacity(len / BYTES_PER_INPUT),
+            input_count: 0,
         }
     }
 
@@ -60,21 +62,29 @@ impl<'s> Finder<'s> {
             set: self.set,
             outputs: self.outputs.finish(),
             spends: self.spends.finish(),
-            tx_offsets: self.tx_offsets,
-            inputs: self.inputs,
+            transactions: self.transactions,
+            input_tags: self.input_tags,
         }
     }
+}
+
+/// The bytes of a place: within a block that was walked, so that it has them.
+#[inline(always)]
+fn slice(bytes: &[u8], place: Place) -> &[u8] {
+    let start = place.offset as usize;
+    bytes.get(start..start.wrapping_add(place.len as usize)).unwrap_or_default()
 }
 
 impl<'a> Visitor<'a> for Finder<'_> {
     #[inline(always)]
     fn begin_tx(&mut self, _index: u32, offset: u32) {
-        self.tx_offsets.push(offset);
+        self.transactions.push(TxAt { offset, first_input: self.input_count });
     }
 
     #[inline(always)]
     fn input(&mut self, outpoint: &'a [u8; 36], offset: u32) {
-        self.inputs.push(InputAt { txid_start: txid_start(outpoint), offset });
+        self.input_count = self.input_count.wrapping_add(1);
+        self.input_tags.push(tag(outpoint));
         if self.watches_outpoints {
             self.spends.push(self.secret.outpoint_key(outpoint), Place { offset, len: 36 });
         }
@@ -96,13 +106,9 @@ impl Found<'_> {
     /// Compares every candidate byte by byte. Offsets of the outputs' scripts (behind a token
     /// prefix) and of the inputs that are watched.
     pub(super) fn confirm(&self, bytes: &[u8]) -> (Vec<u32>, Vec<u32>) {
-        let is_watched_script = |place: &&Place| {
-            let tail = bytes.get(place.offset as usize..).unwrap_or_default();
-            tail.get(..place.len as usize).is_some_and(|script| self.set.contains_script(script))
-        };
+        let is_watched_script = |place: &&Place| self.set.contains_script(slice(bytes, **place));
         let is_watched_outpoint = |place: &&Place| {
-            let tail = bytes.get(place.offset as usize..).unwrap_or_default();
-            tail.first_chunk().is_some_and(|outpoint| self.set.contains_raw_outpoint(outpoint))
+            slice(bytes, **place).first_chunk().is_some_and(|at| self.set.contains_raw_outpoint(at))
         };
         let outputs = self.outputs.iter().filter(is_watched_script).map(|place| place.offset);
         let spends = self.spends.iter().filter(is_watched_outpoint).map(|place| place.offset);
@@ -110,8 +116,9 @@ impl Found<'_> {
     }
 }
 
-/// The first 32 bits of an outpoint's id.
+/// The first 16 bits of an outpoint's id: enough to say of nearly every input that it spends none of
+/// a few transactions.
 #[inline(always)]
-pub(super) fn txid_start(outpoint: &[u8; 36]) -> u32 {
-    outpoint.first_chunk::<4>().map_or(0, |start| u32::from_le_bytes(*start))
+pub(super) fn tag(outpoint: &[u8; 36]) -> u16 {
+    outpoint.first_chunk().map_or(0, |start| u16::from_le_bytes(*start))
 }

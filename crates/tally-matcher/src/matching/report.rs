@@ -5,14 +5,11 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-use super::finder::{Found, InputAt, txid_start};
+use super::finder::{Found, TxAt, tag};
 use super::{Hit, Options, Spend, is_hogex};
 use crate::token::strip_token_prefix;
 use crate::walk::{RawTx, Scope, Visitor, walk_again};
 use crate::{OutPoint, WalkError};
-
-/// Bits of the small filter over the ids of the hits.
-const FILTER_BITS: usize = 1 << 14;
 
 pub(super) struct Report {
     pub(super) hits: Vec<Hit>,
@@ -26,62 +23,71 @@ impl Report {
         found: Found<'_>,
         options: Options,
     ) -> Result<Self, WalkError> {
-        let (outputs, mut inputs) = found.confirm(bytes);
-        let mut hits = Vec::new();
-        for (index, offset, outputs) in ByTransaction::new(&found.tx_offsets, &outputs) {
+        let (outputs, watched) = found.confirm(bytes);
+        let mut hits: Vec<Hit> = Vec::new();
+        for (index, offset, outputs) in ByTransaction::new(&found.transactions, &outputs) {
             let mut reader = HitReader::new(outputs, options);
             walk_again(bytes, offset, index, scope, &mut reader)?;
             hits.append(&mut reader.hits);
         }
-        if !hits.is_empty() {
-            inputs.extend(spends_of(&hits, bytes, &found.inputs));
-            inputs.sort_unstable();
-            inputs.dedup();
-        }
+        let created: HashSet<[u8; 36]> = hits.iter().map(|hit| hit.outpoint().to_bytes()).collect();
+        let mut spending: Vec<u32> =
+            ByTransaction::new(&found.transactions, &watched).map(|(index, ..)| index).collect();
+        spending.extend(may_spend(&created, &found));
+        spending.sort_unstable();
+        spending.dedup();
+        let mut reader = SpendReader { watched: &watched, created: &created, vin: 0, found: Vec::new() };
         let mut spends = Vec::new();
-        for (index, offset, inputs) in ByTransaction::new(&found.tx_offsets, &inputs) {
-            let mut reader = SpendReader { wanted: inputs, vin: 0, spends: Vec::new() };
-            walk_again(bytes, offset, index, scope, &mut reader)?;
-            spends.append(&mut reader.spends);
+        for index in spending {
+            let Some(TxAt { offset, .. }) = found.transactions.get(index as usize) else { continue };
+            reader.vin = 0;
+            let mut read = WithId { reader: &mut reader, txid: txid_among(&hits, index) };
+            walk_again(bytes, *offset, index, scope, &mut read)?;
+            if let Some(txid) = read.txid {
+                let whole = |(vin, outpoint)| Spend { tx_index: index, txid, vin, outpoint };
+                spends.extend(reader.found.drain(..).map(whole));
+            }
         }
         Ok(Self { hits, spends })
     }
 }
 
-/// Offsets of the inputs, wherever they stand, that spend a hit of the same block.
-fn spends_of(hits: &[Hit], bytes: &[u8], inputs: &[InputAt]) -> Vec<u32> {
-    let created: HashSet<[u8; 36]> = hits.iter().map(|hit| hit.outpoint().to_bytes()).collect();
-    let mut filter = vec![0_u64; FILTER_BITS / 64];
-    let place = |txid_start: u32| {
-        let bit = txid_start as usize % FILTER_BITS;
-        (bit / 64, 1_u64 << (bit % 64))
-    };
-    for outpoint in &created {
-        let (word, bit) = place(txid_start(outpoint));
-        if let Some(word) = filter.get_mut(word) {
-            *word |= bit;
+/// The id of a transaction that has a hit.
+fn txid_among(hits: &[Hit], index: u32) -> Option<[u8; 32]> {
+    let at = hits.binary_search_by_key(&index, |hit| hit.tx_index).ok()?;
+    hits.get(at).map(|hit| hit.txid)
+}
+
+/// The transactions, wherever they stand, that may spend an output created in the same block.
+fn may_spend(created: &HashSet<[u8; 36]>, found: &Found<'_>) -> Vec<u32> {
+    if created.is_empty() {
+        return Vec::new();
+    }
+    let mut tags = [0_u64; 1024];
+    for outpoint in created {
+        let tag = usize::from(tag(outpoint));
+        if let Some(word) = tags.get_mut(tag / 64) {
+            *word |= 1 << (tag % 64);
         }
     }
-    let may_spend = |input: &&InputAt| {
-        let (word, bit) = place(input.txid_start);
-        filter.get(word).is_some_and(|word| word & bit != 0)
+    let is_set = |tag: u16| tags.get(usize::from(tag / 64)).is_some_and(|word| (word >> (tag % 64)) & 1 == 1);
+    let numbered = (0_u32..).zip(&found.input_tags).filter(|(_, tag)| is_set(**tag));
+    let transaction = |(number, _): (u32, &u16)| {
+        let after = found.transactions.partition_point(|at| at.first_input <= number);
+        u32::try_from(after.checked_sub(1)?).ok()
     };
-    let spends = |input: &&InputAt| {
-        let tail = bytes.get(input.offset as usize..).unwrap_or_default();
-        tail.first_chunk::<36>().is_some_and(|outpoint| created.contains(outpoint))
-    };
-    inputs.iter().filter(may_spend).filter(spends).map(|input| input.offset).collect()
+    numbered.filter_map(transaction).collect()
 }
 
 /// Groups ascending offsets by the transaction they lie in: its index, its offset, and they.
 struct ByTransaction<'a> {
-    tx_offsets: &'a [u32],
+    transactions: &'a [TxAt],
     wanted: &'a [u32],
 }
 
 impl<'a> ByTransaction<'a> {
-    const fn new(tx_offsets: &'a [u32], wanted: &'a [u32]) -> Self {
-        Self { tx_offsets, wanted }
+    const fn new(transactions: &'a [TxAt], wanted: &'a [u32]) -> Self {
+        Self { transactions, wanted }
     }
 }
 
@@ -90,10 +96,10 @@ impl<'a> Iterator for ByTransaction<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let first = *self.wanted.first()?;
-        let after = self.tx_offsets.partition_point(|offset| *offset <= first);
+        let after = self.transactions.partition_point(|at| at.offset <= first);
         let index = after.checked_sub(1)?;
-        let offset = *self.tx_offsets.get(index)?;
-        let end = self.tx_offsets.get(after).copied().unwrap_or(u32::MAX);
+        let offset = self.transactions.get(index)?.offset;
+        let end = self.transactions.get(after).map_or(u32::MAX, |at| at.offset);
         let count = self.wanted.partition_point(|wanted| *wanted < end);
         let (within, rest) = self.wanted.split_at_checked(count)?;
         self.wanted = rest;
@@ -158,35 +164,41 @@ impl<'a> Visitor<'a> for HitReader<'_> {
     }
 }
 
-/// Reads all about the wanted inputs of one transaction.
+/// Finds the inputs of one transaction that spend what is watched or was created in the block.
 struct SpendReader<'w> {
-    /// Ascending offsets of outpoints.
-    wanted: &'w [u32],
+    /// Ascending offsets of outpoints in this and later transactions.
+    watched: &'w [u32],
+    created: &'w HashSet<[u8; 36]>,
     vin: u32,
-    spends: Vec<Spend>,
+    found: Vec<(u32, OutPoint)>,
 }
 
-impl<'a> Visitor<'a> for SpendReader<'_> {
+/// Takes the transaction's id on the way, if it has a spend and the id is not known yet.
+struct WithId<'r, 'w> {
+    reader: &'r mut SpendReader<'w>,
+    txid: Option<[u8; 32]>,
+}
+
+impl<'a> Visitor<'a> for WithId<'_, '_> {
     fn input(&mut self, outpoint: &'a [u8; 36], offset: u32) {
-        let vin = self.vin;
-        self.vin = vin.wrapping_add(1);
-        let Some((wanted, rest)) = self.wanted.split_first() else { return };
-        if *wanted != offset {
-            return;
+        let reader = &mut *self.reader;
+        let vin = reader.vin;
+        reader.vin = vin.wrapping_add(1);
+        let mut is_spend = reader.created.contains(outpoint);
+        if let Some((first, rest)) = reader.watched.split_first()
+            && *first == offset
+        {
+            reader.watched = rest;
+            is_spend = true;
         }
-        self.wanted = rest;
-        let outpoint = OutPoint::from_bytes(outpoint);
-        self.spends.push(Spend { tx_index: 0, txid: [0; 32], vin, outpoint });
+        if is_spend {
+            reader.found.push((vin, OutPoint::from_bytes(outpoint)));
+        }
     }
 
     fn end_tx(&mut self, tx: &RawTx<'a>) {
-        if self.spends.is_empty() {
-            return;
-        }
-        let txid = tx.txid();
-        for spend in &mut self.spends {
-            spend.tx_index = tx.index;
-            spend.txid = txid;
+        if self.txid.is_none() && !self.reader.found.is_empty() {
+            self.txid = Some(tx.txid());
         }
     }
 }
