@@ -102,6 +102,11 @@ impl BlockSource for BitcoinSource {
         }
     }
 
+    async fn work(&self, block: &BlockHash) -> Result<Option<u128>, PortError> {
+        let hash = *block;
+        Ok(self.pool.run(|node: Arc<BitcoinNode>, _| async move { node.work(hash).await }).await?)
+    }
+
     fn endpoint(&self) -> u64 {
         self.pool.switches()
     }

@@ -120,6 +120,12 @@ pub trait BlockSource: Send + Sync {
         Ok(None)
     }
 
+    /// The work that a block of any branch stands for, by which branches are compared: about how many hashes it takes to
+    /// find one. `None` where the chain has no such measure, or the node does not have the block.
+    async fn work(&self, _block: &BlockHash) -> Result<Option<u128>, PortError> {
+        Ok(None)
+    }
+
     /// Tells what was paid in the chain's own currency to each watched script (zero where nothing was) up to the
     /// last block of the log. Once, before blocks are scanned from there on: where payments are found by
     /// balances, it stands for those of a block whose state no node has any more.

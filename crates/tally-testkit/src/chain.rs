@@ -46,6 +46,7 @@ pub struct FakeChain {
 struct Block {
     header: Header,
     payments: Vec<Payment>,
+    work: Option<u128>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +58,8 @@ struct State {
     mempool: Vec<Payment>,
     /// Counts blocks and transactions, so that no two ids are equal.
     made: u64,
+    /// What each block from now on stands for, where the chain measures work.
+    work: Option<u128>,
 }
 
 /// An id that reads as its number, with the height at the end.
@@ -87,7 +90,7 @@ impl State {
         let secs = i64::try_from(height.get()).unwrap_or(i64::MAX).saturating_mul(BLOCK_SECS);
         let time = Timestamp::from_secs(GENESIS_SECS.saturating_add(secs));
         let block = BlockRef { height, hash };
-        self.blocks.insert(hash, Block { header: Header { block, prev, time }, payments });
+        self.blocks.insert(hash, Block { header: Header { block, prev, time }, payments, work: self.work });
         self.best.push(hash);
         block
     }
@@ -170,12 +173,11 @@ impl FakeChain {
         tip.unwrap_or(BlockRef { height: Height::new(0), hash: BlockHash::from_display([0; 32]) })
     }
 
-    /// The header at a height of the best branch, which must have one.
-    pub fn block_at(&self, height: u64) -> Header {
+    /// The header at a height of the best branch.
+    pub fn block_at(&self, height: u64) -> Option<Header> {
         let state = lock(&self.state);
         let hash = usize::try_from(height).ok().and_then(|height| state.best.get(height));
-        let block = hash.and_then(|hash| state.blocks.get(hash));
-        block.unwrap_or_else(|| panic!("the chain has no block {height}")).header
+        hash.and_then(|hash| state.blocks.get(hash)).map(|block| block.header)
     }
 
     /// Mines `blocks` blocks; the whole mempool goes into the first. Answers the new tip.
@@ -322,6 +324,11 @@ impl FakeChain {
         lock(&self.state).blocks.get(hash).map(|block| (block.header, block.payments.clone()))
     }
 
+    /// From now on each block that is mined stands for so much work.
+    pub fn set_work(&self, work: u128) {
+        lock(&self.state).work = Some(work);
+    }
+
     /// The next `calls` calls fail, transiently.
     pub fn fail_next(&self, calls: usize) {
         self.failures.store(calls, Ordering::SeqCst);
@@ -402,6 +409,11 @@ impl BlockSource for FakeChain {
         let (credits, spends) = self.match_payments(&new, watch);
         let present = state.mempool.iter().map(|payment| payment.txid).collect();
         Ok(Some(MempoolDiff { tip: tip.block.hash, present, credits, spends }))
+    }
+
+    async fn work(&self, block: &BlockHash) -> Result<Option<u128>, PortError> {
+        self.answer()?;
+        Ok(lock(&self.state).blocks.get(block).and_then(|block| block.work))
     }
 
     async fn wait(&self, tip: &BlockHash, at_most: Span) {

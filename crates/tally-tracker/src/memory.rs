@@ -29,6 +29,11 @@ impl MempoolMemory {
         *self = Self::default();
     }
 
+    /// Nobody has looked for a while: what was missing then may have been there since.
+    pub fn lapse(&mut self) {
+        self.missing_since.clear();
+    }
+
     /// A fact that was decided from what this node showed: what it had in its mempool, or in a block that it
     /// left, it holds.
     pub fn note(&mut self, fact: &Fact) {

@@ -96,7 +96,8 @@ impl Worker {
                 self.connect(Way { present, ..Way::up_from(own.height.next()) }, tip, now).await
             }
             Some(fork) => {
-                if !self.loyalty.may_leave(own.height, tip.block.height, now) {
+                let more = self.loyalty.is_shown() || self.has_more_work(&fork, own, tip).await?;
+                if !self.loyalty.may_leave(more, now) {
                     tracing::warn!(chain = %self.config.chain, node = %tip.block.hash, "not followed yet");
                     return Ok(Reached::Apart);
                 }

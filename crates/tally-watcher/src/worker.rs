@@ -21,6 +21,7 @@ use crate::late::Rescan;
 use crate::persist::Note;
 use crate::shared::Shared;
 use crate::trouble::{Trouble, pause_after};
+use crate::weigh::Weighed;
 use crate::{WatcherConfig, WatcherPorts};
 
 /// How often a standby folds what the writer wrote and asks for the lease.
@@ -44,9 +45,13 @@ pub(crate) struct Worker {
     /// The last checkpoint's first part.
     pub(crate) checkpoint: Position,
     pub(crate) epoch: Epoch,
+    /// The lease under which it wrote last.
+    pub(crate) wrote: Epoch,
     /// What this node has shown; forgotten when another answers.
     pub(crate) memory: MempoolMemory,
     pub(crate) loyalty: Loyalty,
+    /// The last branch that was weighed against the log's.
+    pub(crate) weighed: Option<Weighed>,
     endpoint: u64,
     /// When tip and mempool were last looked at and all that was there was written down, by this writer at this node.
     pub(crate) looked_at: Option<Timestamp>,
@@ -106,8 +111,10 @@ impl Worker {
             arrived: last,
             checkpoint,
             epoch: Epoch::NONE,
+            wrote: Epoch::NONE,
             memory: MempoolMemory::default(),
             loyalty: Loyalty::default(),
+            weighed: None,
             looked_at: None,
             known: HashSet::new(),
             first_held: HashMap::new(),
@@ -197,10 +204,16 @@ impl Worker {
     /// Folds everything the chain's subject holds and takes back what an earlier writer left unfinished.
     async fn begin(&mut self) -> Result<Next, Trouble> {
         let last = self.ports.log.last(&self.shared.subject).await.map_err(Trouble::Log)?;
+        let wrote = last.as_ref().map(|last| last.event.epoch);
         if let Some(last) = last {
             self.fold_up_to(last.position).await?;
         }
         self.looked_at = None;
+        if wrote.is_some_and(|epoch| epoch != self.wrote) {
+            // Another has written meanwhile, by what another node may have shown.
+            self.loyalty.forget();
+            self.memory.lapse();
+        }
         if self.tracker.is_dangling() {
             let tip = self.ports.source.tip().await.map_err(Trouble::Source)?;
             self.take_back_dangling(&tip).await?;
@@ -285,6 +298,7 @@ impl Worker {
             self.endpoint = endpoint;
             self.memory.forget();
             self.loyalty.forget();
+            self.weighed = None;
             self.looked_at = None;
             self.known.clear();
         }

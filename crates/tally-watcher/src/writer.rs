@@ -65,6 +65,7 @@ impl Worker {
                 }
             }
         };
+        self.wrote = self.epoch;
         self.gauges.appended(&facts);
         for (fact, position) in facts.iter().zip(positions) {
             self.memory.note(fact);

@@ -100,6 +100,11 @@ impl BitcoinNode {
         Ok(Some(MempoolDiff { tip, present, credits: fetched.credits, spends: fetched.spends }))
     }
 
+    /// The work of a block of any branch.
+    pub(crate) async fn work(&self, hash: BlockHash) -> Result<Option<u128>, Fault> {
+        self.ask(move |session| session.work(&hash)).await
+    }
+
     /// Returns when the tip may be another, or after `at_most`.
     pub(crate) async fn wait(&self, tip: BlockHash, at_most: Span) {
         let end = Instant::now() + Duration::from_millis(at_most.millis());

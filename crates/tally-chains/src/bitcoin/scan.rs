@@ -119,6 +119,17 @@ pub(crate) fn header(
     })
 }
 
+/// About how many hashes a target of this compact form takes: 2^256 over the target.
+pub(crate) fn work_of(bits: u32) -> u128 {
+    let mantissa = u128::from(bits & 0x007f_ffff);
+    // The target is the mantissa, shifted by so many bytes: up or, of the smallest, down.
+    let shifted = i64::from(bits >> 24).saturating_sub(3).saturating_mul(8);
+    let left = u32::try_from(256_i64.saturating_sub(shifted)).unwrap_or_default();
+    let Some(work) = (1_u128 << left.min(127)).checked_div(mantissa) else { return 0 };
+    let more = left.saturating_sub(127);
+    if more > work.leading_zeros() { u128::MAX } else { work.checked_shl(more).unwrap_or(u128::MAX) }
+}
+
 /// Checks a block's bytes and finds what is watched in them.
 pub(crate) fn block(
     bytes: &[u8],

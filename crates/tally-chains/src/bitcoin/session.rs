@@ -148,6 +148,20 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// The work of a block of any branch, by a header that has it.
+    pub(crate) fn work(&self, hash: &BlockHash) -> Result<Option<u128>, Fault> {
+        const METHOD: &str = "getblockheader";
+        match self.calls.bytes(METHOD, &[json!(hash), json!(false)]) {
+            Ok(bytes) => {
+                scan::header(&bytes, *hash, Height::new(0), self.work).map_err(|error| self.lies(error))?;
+                let header = <[u8; 80]>::try_from(bytes.as_slice()).ok().map(tally_matcher::Header::new);
+                Ok(header.map(|header| scan::work_of(header.bits())))
+            }
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(self.fault(METHOD, error)),
+        }
+    }
+
     fn hash_at(&self, height: u64) -> Result<Option<BlockHash>, Fault> {
         match self.calls.call("getblockhash", &[json!(height)]) {
             Ok(hash) => Ok(Some(hash)),

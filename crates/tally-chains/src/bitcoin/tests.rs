@@ -140,6 +140,29 @@ async fn headers_come_from_their_bytes() {
 }
 
 #[tokio::test]
+async fn work_is_told_of_blocks_of_any_branch() {
+    let (node, known) = node(2, CORE, -5);
+    let source = source("btc", &[&node]);
+    let stale = mine(&known.lock().unwrap().best[1].clone(), 5, &[]);
+    known.lock().unwrap().stale.push((2, stale.clone()));
+    let easiest = Some(2);
+    assert_eq!(source.work(&source.tip().await.unwrap().block.hash).await.unwrap(), easiest);
+    assert_eq!(source.work(&Known::hash(&stale).parse().unwrap()).await.unwrap(), easiest);
+    assert_eq!(source.work(&BlockHash::from_display([7; 32])).await.unwrap(), None);
+    for (bits, work) in [
+        (0x207f_ffff, 2),
+        (0x1d00_ffff, 0x1_0001_0001),
+        // Half the target is twice the work.
+        (0x1700_8000, 1 << (256 - 160 - 15)),
+        (0x1700_4000, 1 << (256 - 160 - 14)),
+        (0x0300_0001, u128::MAX),
+        (0x0000_0000, 0),
+    ] {
+        assert_eq!(super::scan::work_of(bits), work, "{bits:#x}");
+    }
+}
+
+#[tokio::test]
 async fn bytes_that_lie_are_never_a_result() {
     let (node, known) = node(2, CORE, -5);
     let source = source("btc", &[&node]);

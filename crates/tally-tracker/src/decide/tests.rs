@@ -223,6 +223,17 @@ fn a_new_node_does_not_know_what_it_never_held() {
 }
 
 #[test]
+fn an_absence_counts_only_while_somebody_looks() {
+    let mut story = Story::mined_to(9);
+    story.mempool(1, &['a'], &[pays('a', "x", &[1])], &[]);
+    assert_eq!(story.mempool(1, &[], &[], &[]), "");
+    story.memory.lapse();
+    assert_eq!(story.mempool(500, &[], &[], &[]), "", "it may have been there in between");
+    assert_eq!(story.mempool(59, &[], &[], &[]), "");
+    assert_eq!(story.mempool(1, &[], &[], &[]), "vanished(a)", "this node held it");
+}
+
+#[test]
 fn addresses_learned_late_find_what_went_by() {
     let mut story = Story::mined_to(40);
     let old = scanned(header(20, 0, 0), &[pays('a', "x", &[1])], &[]);

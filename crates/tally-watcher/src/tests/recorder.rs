@@ -20,11 +20,11 @@ impl Gauges {
 
 impl GaugeFn for Value {
     fn increment(&self, by: f64) {
-        *self.0.lock().unwrap() += by;
+        panic!("a gauge is set here, not moved by {by}");
     }
 
     fn decrement(&self, by: f64) {
-        *self.0.lock().unwrap() -= by;
+        panic!("a gauge is set here, not moved by {by}");
     }
 
     fn set(&self, value: f64) {

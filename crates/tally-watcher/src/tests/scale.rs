@@ -340,7 +340,7 @@ async fn a_find_on_another_branch_is_not_believed() {
         chain: chain(),
         rescan,
         part: 0,
-        last: node.block_at(1).block,
+        last: node.block_at(1).unwrap().block,
         found: vec![found],
         more: false,
         since: asked,

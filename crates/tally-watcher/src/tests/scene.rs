@@ -117,6 +117,10 @@ impl BlockSource for Nodes {
         Ok(*self.finalized.lock().unwrap())
     }
 
+    async fn work(&self, block: &BlockHash) -> Result<Option<u128>, PortError> {
+        self.node().work(block).await
+    }
+
     fn recall(&self, through: BlockRef, paid: &[(Script, BaseUnits)]) {
         self.recalled.lock().unwrap().push((through, paid.to_vec()));
     }

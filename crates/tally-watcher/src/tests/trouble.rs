@@ -126,6 +126,60 @@ async fn another_endpoint_is_not_believed_blindly() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_two_branches_the_one_with_more_work_is_followed() {
+    for (name, blocks, work, leaves) in [
+        ("longer, of as much work", 4, 50, false),
+        ("longer, of less work", 5, 30, false),
+        ("longer, of more work", 3, 100, true),
+        ("shorter, of less work than two such blocks", 1, 201, false),
+        ("as long, of as much work", 2, 100, false),
+    ] {
+        let mut scene = Scene::with_height(8);
+        // The node that is asked later does not have the blocks of the first, which count as the one before them.
+        for node in &scene.nodes.all {
+            node.set_work(100);
+            node.mine(1);
+        }
+        scene.node().mine(2);
+        scene.start();
+        scene.settled().await;
+        let tip = scene.folded().tip();
+        let other = scene.nodes.all[1].clone();
+        other.set_work(work);
+        other.pay(&script(8), 1);
+        other.mine(blocks);
+        scene.nodes.switch_to(1);
+        scene.rounds().await;
+        let expected = if leaves { Some(other.tip_block()) } else { tip };
+        assert_eq!(scene.folded().tip(), expected, "{name}: {}", scene.trace());
+        scene.advance(600);
+        scene.rounds().await;
+        assert_eq!(scene.folded().tip(), Some(other.tip_block()), "{name}: after 10 minutes in any case");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_change_of_writer_a_shorter_branch_of_more_work_is_followed() {
+    for (work, leaves) in [(200, false), (201, true)] {
+        let mut scene = Scene::with_height(8);
+        scene.node().set_work(100);
+        scene.node().mine(3);
+        scene.start();
+        scene.settled().await;
+        let tip = scene.folded().tip();
+        scene.stop().await;
+        // The same node has left two blocks, which it still knows.
+        scene.node().fork_at(9);
+        scene.node().set_work(work);
+        scene.node().mine(1);
+        scene.start();
+        scene.rounds().await;
+        let expected = if leaves { Some(scene.node().tip_block()) } else { tip };
+        assert_eq!(scene.folded().tip(), expected, "{work}: {}", scene.trace());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn answers_of_the_log_that_get_lost_do_no_harm() {
     let mut scene = Scene::with_height(4);
     scene.quote(1, 0);
@@ -202,7 +256,7 @@ async fn a_rival_that_wrote_the_same_is_noticed() {
         let scans = nodes.scans.load(Ordering::SeqCst);
         scene.node().mine(3);
         scene.until("the scans", |_| nodes.scans.load(Ordering::SeqCst) > scans).await;
-        let block = scene.node().block_at(5);
+        let block = scene.node().block_at(5).unwrap();
         // As the writer itself will say it: ids are those of the contents.
         let same = BlockConnected {
             chain: chain(),
