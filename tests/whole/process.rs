@@ -227,8 +227,8 @@ impl Start {
             announcer.run(stop).await;
             Ok("the announcer")
         });
-        let rates = || self.line(&self.outside.rates, Some(Lane::Rates), Lane::RateFollower);
-        let announcer = RateAnnouncer::new(rates(), self.lease(Lane::RateFollower), board(Lane::RateFollower));
+        let rates = |lane| self.line(&self.outside.rates, Some(lane), Lane::RateFollower);
+        let announcer = RateAnnouncer::new(rates(Lane::RateFollower), self.lease(Lane::RateFollower), board(Lane::RateFollower));
         let stop = self.stop.clone();
         tasks.spawn(async move {
             announcer.run(stop).await;
@@ -236,7 +236,7 @@ impl Start {
         });
         let feeds: Vec<Arc<dyn PriceFeed>> = vec![Arc::new(Venues { life: self.life.clone() })];
         let settings = RateSettings { rules: rules(), ..RateSettings::default() };
-        let (service, _) = RateService::new(feeds, rates(), self.lease(Lane::Rates), self.clock(0), settings);
+        let (service, _) = RateService::new(feeds, rates(Lane::Rates), self.lease(Lane::Rates), self.clock(0), settings);
         let stop = self.stop.clone();
         tasks.spawn(async move {
             service.run(stop.cancelled_owned()).await;

@@ -21,14 +21,16 @@ const ORDERS: usize = 9;
 /// The deepest reorg.
 const DEPTH_MAX: u64 = 5;
 /// How often the clock jumps an hour at most until everything has come to rest, and how long it passes in between.
-const JUMPS_MAX: u64 = 60;
+const JUMPS_MAX: u64 = 50;
 const BETWEEN_JUMPS_MS: u64 = 8_000;
+/// Longer than any node keeps a transaction.
+const FORGOTTEN_SECS: u64 = 15 * 24 * 3600;
 
 /// What came of a seed.
 #[derive(Debug, Clone)]
 pub(crate) struct Played {
-    /// The log.
-    pub(crate) bytes: Vec<u8>,
+    /// The log: position and bytes of each fact.
+    pub(crate) log: Vec<Vec<u8>>,
     /// How often each rule was applied.
     pub(crate) applied: BTreeMap<&'static str, u64>,
 }
@@ -45,13 +47,14 @@ pub(crate) async fn play(seed: u64, gate: Arc<Gate>, mutation: Mutation) -> Resu
         revive(&mut world);
     }
     rest(&mut world).await?;
-    let mut bytes = Vec::new();
-    for recorded in world.log.facts() {
-        bytes.extend(recorded.position.get().to_be_bytes());
+    let bytes = |recorded: tally_events::Recorded| {
+        let mut bytes = recorded.position.get().to_string().into_bytes();
         bytes.extend(recorded.event.to_json().unwrap());
-    }
+        bytes
+    };
+    let log = world.log.facts().into_iter().map(bytes).collect();
     let applied = world.judge().applied.clone();
-    Ok(Played { bytes, applied })
+    Ok(Played { log, applied })
 }
 
 fn pause_ms(world: &World) -> u64 {
@@ -320,13 +323,14 @@ async fn rest(world: &mut World) -> Verdict {
         chain.mine(8);
     }
     let mut left = None;
-    for _ in 0..JUMPS_MAX {
+    for jump in 0..JUMPS_MAX {
         world.pass(BETWEEN_JUMPS_MS).await?;
         left = world.unsettled().await;
         if left.is_none() {
             break;
         }
-        world.jump(3_600);
+        // What no node has held since is gone when any would have dropped it.
+        world.jump(if jump == JUMPS_MAX / 2 { FORGOTTEN_SECS } else { 3_600 });
     }
     if let Some(left) = left {
         return Err(world.fault("rest", left));

@@ -125,6 +125,16 @@ impl Lane {
     }
 }
 
+impl Lane {
+    /// What its numbers are drawn by: requests have numbers of their own.
+    fn salt(self) -> u64 {
+        match self {
+            Self::Request(turn) => 100 + turn,
+            other => other.number(),
+        }
+    }
+}
+
 /// The first 64 bits that follow from a few others, by splitmix64.
 pub(crate) fn mix(parts: [u64; 3]) -> u64 {
     parts.into_iter().fold(0x9e37_79b9_7f4a_7c15, |state, part| {
@@ -141,7 +151,6 @@ pub(crate) struct Life {
     timeline: Arc<Timeline>,
     pub(crate) process: usize,
     seed: u64,
-    draws: [AtomicU64; LANES as usize],
     steps: AtomicU64,
     commits: AtomicU64,
     dies_at: u64,
@@ -173,7 +182,6 @@ impl Life {
             timeline: Arc::clone(timeline),
             process,
             seed,
-            draws: std::array::from_fn(|_| AtomicU64::new(0)),
             steps: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             dies_at: fate.at_step,
@@ -185,11 +193,9 @@ impl Life {
         }
     }
 
-    /// A number below `bound` of a lane's own.
+    /// A number below `bound`: of a lane and of this instant, so that nobody who asks moves what others get.
     pub(crate) fn below(&self, lane: Lane, bound: u64) -> u64 {
-        let number = lane.number();
-        let draw = self.draws[number as usize].fetch_add(1, Ordering::SeqCst);
-        mix([self.seed, number, draw]) % bound
+        mix([self.seed ^ bound, lane.salt(), self.timeline.elapsed_ms()]) % bound
     }
 
     /// Whether a fault strikes that strikes one time in `of`.
