@@ -181,11 +181,6 @@ impl Judge {
         }
         Ok(())
     }
-
-    /// Versions of all orders together: whether much happened.
-    pub(crate) fn versions(&self) -> u32 {
-        self.orders.values().filter_map(|history| history.last()).map(|(_, order)| order.version()).sum()
-    }
 }
 
 /// The chain that a fact is about.

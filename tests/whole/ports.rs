@@ -16,6 +16,8 @@ use tally_ports::{
 };
 use tally_testkit::{FakeChain, MemoryLease, MemoryLog, MemoryStore};
 use tally_types::{BlockHash, Height, Position, Span, TxId};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::gate::Gate;
 use crate::judge::Judge;
@@ -93,6 +95,10 @@ pub(crate) struct Line {
     pub(crate) server: Arc<Server>,
     /// Who appends and asks; none for requests, each of which has its own.
     pub(crate) work: Option<Lane>,
+    /// Who gets the answers of appends, where that is another.
+    pub(crate) append: Option<Lane>,
+    /// Who begins to read, where that is another.
+    pub(crate) open: Option<Lane>,
     /// Who reads on.
     pub(crate) read: Lane,
 }
@@ -146,35 +152,25 @@ impl EventLog for Line {
         if life.strikes(lane, 60) {
             return Err(PortError::transient("the log's answer got lost").into());
         }
-        life.hop(lane).await;
+        life.hop(self.append.unwrap_or(lane)).await;
         result
     }
 
     /// Facts come some at a time, after a while; now and then the stream breaks.
     async fn read(&self, after: Position) -> Result<EventStream, PortError> {
-        self.life.hop(self.read).await;
+        self.life.hop(self.open.unwrap_or(self.read)).await;
         self.server.reached()?;
         let facts = self.server.log.read(after).await?;
-        let (lane, boot) = (self.read, self.server.boot());
-        let state = (facts, Arc::clone(&self.life), Arc::clone(&self.server));
-        let batches = stream::unfold(Some(state), move |state| async move {
-            let (mut facts, life, server) = state?;
-            let mut batch: Vec<Result<Recorded, PortError>> = vec![facts.next().await?];
-            life.hop(lane).await;
-            if life.strikes(lane, 200) || server.boot() != boot {
-                let broken = Err(PortError::transient("the log's stream broke"));
-                return Some((stream::iter(vec![broken]), None));
-            }
-            while batch.len() < READ_MAX
-                && let Some(Some(next)) = facts.next().now_or_never()
-            {
-                batch.push(next);
-            }
-            let process = life.process;
-            batch.retain(|fact| !fact.as_ref().is_ok_and(|fact| server.mutation.hides(process, lane, fact)));
-            Some((stream::iter(batch), Some((facts, life, server))))
-        });
-        Ok(batches.flatten().boxed())
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let pump = Pump { life: self.life.clone(), server: self.server.clone(), lane: self.read, sender };
+        // On the way whether or not anybody looks; gone with the stream.
+        let mut pumps = JoinSet::new();
+        pumps.spawn(pump.run(facts));
+        let state = (receiver, pumps);
+        Ok(stream::unfold(state, |(mut receiver, pumps)| async move {
+            receiver.recv().await.map(|fact| (fact, (receiver, pumps)))
+        })
+        .boxed())
     }
 
     async fn last(&self, subject: &Subject) -> Result<Option<Recorded>, PortError> {
@@ -184,6 +180,39 @@ impl EventLog for Line {
     async fn head(&self) -> Result<Position, PortError> {
         let head = self.ask(self.server.log.head()).await?;
         Ok(self.server.mutation.head(self.work.is_none(), head))
+    }
+}
+
+/// The way of facts from the log to a reader.
+struct Pump {
+    life: Arc<Life>,
+    server: Arc<Server>,
+    lane: Lane,
+    sender: mpsc::UnboundedSender<Result<Recorded, PortError>>,
+}
+
+impl Pump {
+    async fn run(self, mut facts: EventStream) {
+        let boot = self.server.boot();
+        while let Some(first) = facts.next().await {
+            self.life.hop(self.lane).await;
+            if self.life.strikes(self.lane, 200) || self.server.boot() != boot {
+                // Nobody may listen any more.
+                let _ = self.sender.send(Err(PortError::transient("the log's stream broke")));
+                return;
+            }
+            let mut batch = vec![first];
+            while batch.len() < READ_MAX
+                && let Some(Some(next)) = facts.next().now_or_never()
+            {
+                batch.push(next);
+            }
+            let (process, mutation) = (self.life.process, self.server.mutation);
+            batch.retain(|fact| !fact.as_ref().is_ok_and(|fact| mutation.hides(process, self.lane, fact)));
+            for fact in batch {
+                let _ = self.sender.send(fact);
+            }
+        }
     }
 }
 
@@ -207,7 +236,10 @@ impl Lease for Leases {
     }
 
     async fn renew(&self, grant: &Grant, ttl: Span) -> Result<Option<Grant>, PortError> {
-        self.life.hop(self.lane).await;
+        // The rate service polls nothing while it renews: that takes no time, or the two would meet.
+        if self.lane != Lane::RateLease {
+            self.life.hop(self.lane).await;
+        }
         if self.life.strikes(self.lane, 50) {
             return Err(PortError::transient("the lease is not reached"));
         }

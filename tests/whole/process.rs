@@ -81,7 +81,7 @@ impl Start {
     }
 
     fn line(&self, server: &Arc<Server>, work: Option<Lane>, read: Lane) -> Arc<Line> {
-        Arc::new(Line { life: self.life.clone(), server: server.clone(), work, read })
+        Arc::new(Line { life: self.life.clone(), server: server.clone(), work, append: None, open: None, read })
     }
 
     fn log(&self, work: Lane, read: Lane) -> Arc<Line> {
@@ -100,7 +100,14 @@ impl Start {
     /// Runs until something ends that should not, or it is told to stop. Dropping the future is its SIGKILL.
     pub(crate) async fn run(self) -> Ended {
         let store = self.shelf(&self.disk.model);
-        let log = self.log(Lane::Projector, Lane::Projector);
+        let log = Arc::new(Line {
+            life: self.life.clone(),
+            server: self.outside.main.clone(),
+            work: Some(Lane::Projector),
+            append: None,
+            open: Some(Lane::Projector),
+            read: Lane::ProjectorFacts,
+        });
         let projector = loop {
             match Projector::open(log.clone(), store.clone(), Options::default()).await {
                 Ok(projector) => break projector,
@@ -227,8 +234,9 @@ impl Start {
             announcer.run(stop).await;
             Ok("the announcer")
         });
-        let rates = |lane| self.line(&self.outside.rates, Some(lane), Lane::RateFollower);
-        let announcer = RateAnnouncer::new(rates(Lane::RateFollower), self.lease(Lane::RateFollower), board(Lane::RateFollower));
+        let rates = self.line(&self.outside.rates, Some(Lane::AnnounceRatesLease), Lane::AnnounceRates);
+        let lease = self.lease(Lane::AnnounceRatesLease);
+        let announcer = RateAnnouncer::new(rates, lease, board(Lane::AnnounceRates));
         let stop = self.stop.clone();
         tasks.spawn(async move {
             announcer.run(stop).await;
@@ -236,7 +244,15 @@ impl Start {
         });
         let feeds: Vec<Arc<dyn PriceFeed>> = vec![Arc::new(Venues { life: self.life.clone() })];
         let settings = RateSettings { rules: rules(), ..RateSettings::default() };
-        let (service, _) = RateService::new(feeds, rates(Lane::Rates), self.lease(Lane::Rates), self.clock(0), settings);
+        let rates = Arc::new(Line {
+            life: self.life.clone(),
+            server: self.outside.rates.clone(),
+            work: Some(Lane::RateLog),
+            append: Some(Lane::RateAppend),
+            open: None,
+            read: Lane::RateLog,
+        });
+        let (service, _) = RateService::new(feeds, rates, self.lease(Lane::RateLease), self.clock(0), settings);
         let stop = self.stop.clone();
         tasks.spawn(async move {
             service.run(stop.cancelled_owned()).await;

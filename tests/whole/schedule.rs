@@ -11,7 +11,7 @@ use crate::gate::Gate;
 use crate::judge::{Fault, Given, Verdict};
 use crate::mutation::Mutation;
 use crate::shop::Wanted;
-use crate::timeline::Fate;
+use crate::timeline::{Fate, Step};
 use crate::world::{PROCESSES, World};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -31,6 +31,8 @@ const FORGOTTEN_SECS: u64 = 15 * 24 * 3600;
 pub(crate) struct Played {
     /// The log: position and bytes of each fact.
     pub(crate) log: Vec<Vec<u8>>,
+    /// Every step of every process.
+    pub(crate) steps: Vec<Step>,
     /// How often each rule was applied.
     pub(crate) applied: BTreeMap<&'static str, u64>,
 }
@@ -54,7 +56,8 @@ pub(crate) async fn play(seed: u64, gate: Arc<Gate>, mutation: Mutation) -> Resu
     };
     let log = world.log.facts().into_iter().map(bytes).collect();
     let applied = world.judge().applied.clone();
-    Ok(Played { log, applied })
+    let steps = world.outside.timeline.steps();
+    Ok(Played { log, steps, applied })
 }
 
 fn pause_ms(world: &World) -> u64 {

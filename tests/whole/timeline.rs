@@ -1,8 +1,9 @@
 //! Virtual time, cut so fine that no two causes meet in one instant; and the lives of processes in it.
 //!
 //! A run must repeat from its seed, but `tokio::select!` polls its branches in random order. So each cause (the
-//! schedule; each service of each process) has milliseconds of its own, by the remainder of fifty, and only one branch
-//! of a `select!` ever has something to do: the services' own pauses are multiples of fifty milliseconds, near enough.
+//! schedule; each service of each process, or each part of one) has milliseconds of its own, by the remainder of a
+//! hundred, and only one branch of a `select!` ever has something to do: the services' own pauses are multiples of
+//! fifty milliseconds, near enough.
 //! Threads that may block are let through one by one, while the run itself has nothing to do (`gate`).
 //!
 //! Not here: what happens in those instants.
@@ -17,9 +18,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The remainders that instants are told apart by.
-const DIGITS: u64 = 50;
+const DIGITS: u64 = 100;
 /// Lanes of a process.
-const LANES: u64 = 16;
+const LANES: u64 = 32;
 const EPOCH_SECS: i64 = 1_750_000_000;
 
 /// The clock that is right.
@@ -27,16 +28,25 @@ pub(crate) struct Timeline {
     start: Instant,
     /// Jumps of the clock: when, and by how much.
     jumps: Mutex<Vec<(u64, Span)>>,
+    /// Every step of every process: to tell where two runs of one seed part.
+    steps: Mutex<Vec<Step>>,
 }
+
+/// A step of a process: when, whose, and from when.
+pub(crate) type Step = (u64, usize, Lane, u64);
 
 impl Timeline {
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now(), jumps: Mutex::default() }
+        Self { start: Instant::now(), jumps: Mutex::default(), steps: Mutex::default() }
     }
 
     /// Milliseconds of virtual time since the run began.
     pub(crate) fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All clocks jump; timers do not.
@@ -95,13 +105,19 @@ pub(crate) enum Lane {
     Follower(u64),
     WatcherLease(u64),
     Projector,
+    ProjectorFacts,
     Duties,
     DeliverLease,
     Deliver,
     AnnounceLease,
     Announce,
     Rates,
+    RateLog,
+    RateAppend,
+    RateLease,
     RateFollower,
+    AnnounceRates,
+    AnnounceRatesLease,
     /// A request, in turns.
     Request(u64),
 }
@@ -120,7 +136,13 @@ impl Lane {
             Self::Announce => 11,
             Self::Rates => 12,
             Self::RateFollower => 13,
-            Self::Request(turn) => 14 + turn % 2,
+            Self::ProjectorFacts => 14,
+            Self::RateLog => 15,
+            Self::RateAppend => 16,
+            Self::RateLease => 17,
+            Self::AnnounceRates => 18,
+            Self::AnnounceRatesLease => 19,
+            Self::Request(turn) => 20 + turn % 10,
         }
     }
 }
@@ -206,6 +228,7 @@ impl Life {
     /// The way of a question or of its answer. Each is a step at which the process may be killed, so that it never
     /// comes back from here, or be frozen, so that it does so late.
     pub(crate) async fn hop(&self, lane: Lane) {
+        let since_ms = self.timeline.elapsed_ms();
         let latency_ms = if self.strikes(lane, 30) { self.below(lane, 400) } else { self.below(lane, 15) };
         let digit = 1 + LANES * self.process as u64 + lane.number();
         self.timeline.until_digit(digit, latency_ms).await;
@@ -216,6 +239,9 @@ impl Life {
             }
             self.timeline.until_digit(digit, thaw - now).await;
         }
+        let now_ms = self.timeline.elapsed_ms();
+        let steps = &self.timeline.steps;
+        steps.lock().unwrap_or_else(PoisonError::into_inner).push((now_ms, self.process, lane, since_ms));
         let step = self.steps.fetch_add(1, Ordering::SeqCst) + 1;
         if step == self.dies_at {
             self.die();
