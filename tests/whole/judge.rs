@@ -79,7 +79,11 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    pub(crate) fn new(log: &MemoryLog, timeline: &Arc<Timeline>, chains: &[(ChainId, Arc<FakeChain>)]) -> Self {
+    pub(crate) fn new(
+        log: &MemoryLog,
+        timeline: &Arc<Timeline>,
+        chains: &[(ChainId, Arc<FakeChain>)],
+    ) -> Self {
         let branches = chains.iter().map(|(id, chain)| (id.clone(), Branch::new(chain.clone()))).collect();
         Self {
             log: log.clone(),
@@ -133,7 +137,8 @@ impl Judge {
             self.check_fact(recorded)?;
             self.fold(recorded)?;
         }
-        let chains: BTreeSet<ChainId> = facts.iter().filter_map(|recorded| chain_of(&recorded.event.fact)).collect();
+        let chains: BTreeSet<ChainId> =
+            facts.iter().filter_map(|recorded| chain_of(&recorded.event.fact)).collect();
         for chain in chains {
             self.check_ledger(&chain)?;
         }

@@ -106,8 +106,18 @@ fn everything_holds_after_every_step() {
     assert!(failed.is_empty(), "{} of {} seeds failed: {failed:?}", failed.len(), seeds().count());
     if seeds().count() as u64 >= SEEDS {
         let rules = [
-            "deposits", "fold", "notices", "readable", "epochs", "once", "attempts", "announced", "addresses",
-            "own ids", "silence", "acknowledged",
+            "deposits",
+            "fold",
+            "notices",
+            "readable",
+            "epochs",
+            "once",
+            "attempts",
+            "announced",
+            "addresses",
+            "own ids",
+            "silence",
+            "acknowledged",
         ];
         for rule in rules {
             assert!(applied.get(rule).is_some_and(|count| *count > 0), "no run came to the rule {rule:?}");
@@ -121,9 +131,13 @@ fn the_same_seed_makes_the_same_log() {
         let [first, second] = [(); 2].map(|()| play(seed, Mutation::None));
         let (Ok(first), Ok(second)) = (first, second) else { panic!("seed {seed} fails") };
         let parted = first.steps.iter().zip(&second.steps).position(|(one, other)| one != other);
-        let parted = parted.map(|at| [&first.steps, &second.steps].map(|steps| &steps[at.saturating_sub(6)..][..9]));
+        let parted =
+            parted.map(|at| [&first.steps, &second.steps].map(|steps| &steps[at.saturating_sub(6)..][..9]));
         let same = first.log == second.log && first.steps == second.steps;
-        assert!(!first.log.is_empty() && same, "seed {seed} plays otherwise the second time, from {parted:?}");
+        assert!(
+            !first.log.is_empty() && same,
+            "seed {seed} plays otherwise the second time, from {parted:?}"
+        );
     }
 }
 

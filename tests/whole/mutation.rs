@@ -95,7 +95,8 @@ impl Mutation {
 
     pub(crate) fn messages(self, mut messages: Vec<Message>) -> Vec<Message> {
         if self == Self::AnnouncesTwice {
-            let again = messages.iter().map(|message| Message { id: format!("{}-", message.id), ..message.clone() });
+            let again =
+                messages.iter().map(|message| Message { id: format!("{}-", message.id), ..message.clone() });
             messages = messages.iter().cloned().chain(again.collect::<Vec<_>>()).collect();
         }
         messages

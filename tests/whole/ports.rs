@@ -380,7 +380,11 @@ impl Publisher for Board {
         let messages = self.mutation.messages(messages);
         // An answer that gets lost may have been that of a part.
         let lost = self.life.strikes(self.lane, 40);
-        let stored = if lost { self.life.below(self.lane, messages.len() as u64 + 1) as usize } else { messages.len() };
+        let stored = if lost {
+            self.life.below(self.lane, messages.len() as u64 + 1) as usize
+        } else {
+            messages.len()
+        };
         lock(&self.judge).published(messages.get(..stored).unwrap_or_default());
         if lost {
             return Err(PortError::transient("the answer of the public subjects got lost"));

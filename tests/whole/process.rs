@@ -13,8 +13,8 @@ use tally_events::{Counts, Subject};
 use tally_gateway::{ChainInfo, CoinInfo, Gateway};
 use tally_notifier::{Announcer, AnnouncerPorts, Deliverer, DelivererOptions, DelivererPorts, RateAnnouncer};
 use tally_ports::{
-    ChainView, Change, Clock, Deadline, Lease, OrderFilter, Poll, PortError, PriceFeed, ReadModel, Undelivered,
-    VersionReached,
+    ChainView, Change, Clock, Deadline, Lease, OrderFilter, Poll, PortError, PriceFeed, ReadModel,
+    Undelivered, VersionReached,
 };
 use tally_pricing::{RateRules, Tick, TickPrice, Venue};
 use tally_projector::{Duties, DutyOptions, Model, Options, Projector};
@@ -81,7 +81,14 @@ impl Start {
     }
 
     fn line(&self, server: &Arc<Server>, work: Option<Lane>, read: Lane) -> Arc<Line> {
-        Arc::new(Line { life: self.life.clone(), server: server.clone(), work, append: None, open: None, read })
+        Arc::new(Line {
+            life: self.life.clone(),
+            server: server.clone(),
+            work,
+            append: None,
+            open: None,
+            read,
+        })
     }
 
     fn log(&self, work: Lane, read: Lane) -> Arc<Line> {
@@ -111,7 +118,9 @@ impl Start {
         let projector = loop {
             match Projector::open(log.clone(), store.clone(), Options::default()).await {
                 Ok(projector) => break projector,
-                Err(error) if error.is_transient() => tokio::time::sleep(std::time::Duration::from_millis(500)).await,
+                Err(error) if error.is_transient() => {
+                    tokio::time::sleep(std::time::Duration::from_millis(500)).await
+                }
                 Err(error) => return Err(format!("the projector cannot start: {error}")),
             }
         };
@@ -167,7 +176,11 @@ impl Start {
             let watcher = Watcher::new(config, ports);
             let stop = self.stop.clone();
             tasks.spawn(async move {
-                watcher.run(stop).await.map(|()| "a watcher").map_err(|error| format!("a watcher ended: {error}"))
+                watcher
+                    .run(stop)
+                    .await
+                    .map(|()| "a watcher")
+                    .map_err(|error| format!("a watcher ended: {error}"))
             });
         }
     }
@@ -252,7 +265,8 @@ impl Start {
             open: None,
             read: Lane::RateLog,
         });
-        let (service, _) = RateService::new(feeds, rates, self.lease(Lane::RateLease), self.clock(0), settings);
+        let (service, _) =
+            RateService::new(feeds, rates, self.lease(Lane::RateLease), self.clock(0), settings);
         let stop = self.stop.clone();
         tasks.spawn(async move {
             service.run(stop.cancelled_owned()).await;
@@ -386,11 +400,19 @@ impl ReadModel for Desk {
         self.model.order_by_own_id(merchant, face, own_id).await
     }
 
-    async fn order_by_script(&self, chain: &ChainId, script: &Script) -> Result<Option<(OrderId, u32)>, PortError> {
+    async fn order_by_script(
+        &self,
+        chain: &ChainId,
+        script: &Script,
+    ) -> Result<Option<(OrderId, u32)>, PortError> {
         self.model.order_by_script(chain, script).await
     }
 
-    async fn order_by_deposit(&self, chain: &ChainId, deposit: &DepositKey) -> Result<Option<OrderId>, PortError> {
+    async fn order_by_deposit(
+        &self,
+        chain: &ChainId,
+        deposit: &DepositKey,
+    ) -> Result<Option<OrderId>, PortError> {
         self.model.order_by_deposit(chain, deposit).await
     }
 

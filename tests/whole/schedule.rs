@@ -106,7 +106,8 @@ fn create(world: &mut World) {
         let merchant = world.merchants[world.below(world.merchants.len() as u64) as usize];
         // Both merchants use the same ids.
         let own_id = format!("order {}", count / 2);
-        let known = crate::ports::lock(&shops.wanted).iter().any(|w| w.merchant == merchant && w.own_id == own_id);
+        let known =
+            crate::ports::lock(&shops.wanted).iter().any(|w| w.merchant == merchant && w.own_id == own_id);
         let own_id = if known { format!("order {count}b") } else { own_id };
         let price = 5 + world.below(200);
         crate::ports::lock(&shops.wanted).push(Wanted { merchant, own_id, price, id: None });
@@ -179,8 +180,12 @@ fn change_account(world: &mut World) {
 
 /// All of it, a part, or too much, to an address that was given to an order.
 fn pay(world: &mut World) {
-    let given: Vec<(ChainId, Script, Given)> =
-        world.judge().given.iter().map(|((chain, script), given)| (chain.clone(), script.clone(), given.clone())).collect();
+    let given: Vec<(ChainId, Script, Given)> = world
+        .judge()
+        .given
+        .iter()
+        .map(|((chain, script), given)| (chain.clone(), script.clone(), given.clone()))
+        .collect();
     let at = world.below(given.len() as u64) as usize;
     let Some((chain, script, given)) = given.get(at) else { return };
     let units = match world.below(6) {
@@ -217,7 +222,8 @@ fn mine_one(world: &World, chain: &tally_testkit::FakeChain) {
 fn reorg(world: &mut World) {
     let (id, chain) = net(world);
     let tip = chain.tip_block().height.get();
-    let first = world.judge().branches.get(&id).and_then(|branch| branch.first).map_or(tip, |first| first.get());
+    let first =
+        world.judge().branches.get(&id).and_then(|branch| branch.first).map_or(tip, |first| first.get());
     let depth = (1 + world.below(DEPTH_MAX)).min(tip.saturating_sub(first));
     chain.fork_at(tip - depth);
     for payment in chain.mempool_payments() {

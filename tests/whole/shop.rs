@@ -69,7 +69,12 @@ struct Answered {
 }
 
 impl Shops {
-    pub(crate) fn new(seed: u64, judge: &Arc<Mutex<Judge>>, processes: usize, calm: &Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        judge: &Arc<Mutex<Judge>>,
+        processes: usize,
+        calm: &Arc<AtomicBool>,
+    ) -> Self {
         Self {
             judge: Arc::clone(judge),
             doors: Mutex::new(vec![None; processes]),
@@ -120,7 +125,8 @@ impl Shops {
         let id = merchant.to_string();
         let own = [("merchant_id", id.as_str())];
         let all = pairs.iter().chain(&own);
-        let mut fields: Vec<(String, String)> = all.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let mut fields: Vec<(String, String)> =
+            all.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let sign = tally_sign::sign(&fields, &key, SignType::Md5);
         fields.push(("sign".to_owned(), sign));
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
@@ -129,8 +135,15 @@ impl Shops {
     }
 
     /// The admin API.
-    pub(crate) async fn admin(&self, door: &Door, method: &str, path: &str, body: Value) -> Option<(u16, Value)> {
-        let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {TOKEN}"));
+    pub(crate) async fn admin(
+        &self,
+        door: &Door,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> Option<(u16, Value)> {
+        let request =
+            Request::builder().method(method).uri(path).header("authorization", format!("Bearer {TOKEN}"));
         let request = if body.is_null() {
             request.body(Body::empty())
         } else {
@@ -160,10 +173,13 @@ impl Shops {
             ("title", "Two tins of tea"),
         ];
         let Some(answered) = self.call(&door, wanted.merchant, "/order/create", &pairs).await else { return };
-        let text = || format!("{} of {}: {} {}", wanted.own_id, wanted.merchant, answered.status, answered.body);
+        let text =
+            || format!("{} of {}: {} {}", wanted.own_id, wanted.merchant, answered.status, answered.body);
         match (answered.status, other) {
             (200, false) => {
-                let Some(id) = text_of(&answered.body, "transaction_id").and_then(|id| id.parse::<OrderId>().ok()) else {
+                let Some(id) =
+                    text_of(&answered.body, "transaction_id").and_then(|id| id.parse::<OrderId>().ok())
+                else {
                     return self.fault("answers", text());
                 };
                 lock(&self.judge).created(wanted.merchant, &wanted.own_id, &id);
@@ -216,7 +232,9 @@ impl Shops {
     pub(crate) async fn decide(&self, door: Door, index: usize, what: &str) {
         let Some(Wanted { id: Some(id), .. }) = self.get(index) else { return };
         let body = if what == "accept" { json!({ "by": "a person" }) } else { Value::Null };
-        if let Some((404, answer)) = self.admin(&door, "POST", &format!("/v1/admin/orders/{id}/{what}"), body).await {
+        if let Some((404, answer)) =
+            self.admin(&door, "POST", &format!("/v1/admin/orders/{id}/{what}"), body).await
+        {
             self.fault("readable", format!("{id} was answered, and then is {answer}"));
         }
     }
@@ -226,7 +244,8 @@ impl Shops {
         let path = format!("/v1/admin/merchants/{merchant}/keys");
         let made = self.admin(&door, "POST", &path, json!({ "face": "deepay" })).await;
         if let Some((201, made)) = made
-            && let (Some(key), Some(secret)) = (made.get("key").and_then(Value::as_u64), text_of(&made, "api_key"))
+            && let (Some(key), Some(secret)) =
+                (made.get("key").and_then(Value::as_u64), text_of(&made, "api_key"))
         {
             lock(&self.keys).entry(merchant).or_default().push((key, secret));
         }

@@ -365,7 +365,8 @@ impl World {
         }
         let judge = self.judge();
         for net in &self.outside.nets {
-            let (log, node) = (judge.branches.get(&net.id).and_then(|branch| branch.tip()), net.chain.tip_block());
+            let (log, node) =
+                (judge.branches.get(&net.id).and_then(|branch| branch.tip()), net.chain.tip_block());
             if log != Some(node) {
                 return Some(format!("the log's tip of {} is {log:?}, the node's {node:?}", net.id));
             }

@@ -10,7 +10,9 @@ use tally_events::{Fact, Recorded};
 use tally_order::Stage;
 use tally_ports::Clock;
 use tally_testkit::{FakeChain, Payment};
-use tally_types::{BlockHash, BlockRef, ChainId, DepositKey, Height, OrderId, Position, Script, Timestamp, TxId};
+use tally_types::{
+    BlockHash, BlockRef, ChainId, DepositKey, Height, OrderId, Position, Script, Timestamp, TxId,
+};
 
 use super::{Judge, Verdict, broken, name_block};
 use crate::timeline::Timeline;
@@ -132,12 +134,16 @@ impl Judge {
         let Some(branch) = self.branches.get(chain) else { return Ok(()) };
         let (mut checked, mut seen) = (0, BTreeMap::<DepositKey, OrderId>::new());
         for ((on, script), given) in &self.given {
-            if on != chain || given.since > branch.through || branch.first.is_some_and(|first| given.birth < first) {
+            if on != chain
+                || given.since > branch.through
+                || branch.first.is_some_and(|first| given.birth < first)
+            {
                 continue;
             }
             let Some(order) = self.order(&given.order) else { continue };
             let (mut blocks, mut sum) = (BTreeMap::new(), 0_u128);
-            for deposit in order.deposits().iter().filter(|d| d.chain() == chain && d.quote() == given.quote) {
+            for deposit in order.deposits().iter().filter(|d| d.chain() == chain && d.quote() == given.quote)
+            {
                 let units = deposit.amount().units();
                 let twice = seen.insert(deposit.key().clone(), given.order.clone());
                 if let Some(other) = twice {
@@ -145,7 +151,10 @@ impl Judge {
                 }
                 let made = branch.made.get(&deposit.key().txid);
                 if made.is_none_or(|made| made.amount.units() != units || made.script != *script) {
-                    return broken("deposits", format!("{} of {units} was never paid: {made:?}", deposit.key()));
+                    return broken(
+                        "deposits",
+                        format!("{} of {units} was never paid: {made:?}", deposit.key()),
+                    );
                 }
                 match deposit.stage() {
                     Stage::Mined(_) => {
@@ -159,7 +168,10 @@ impl Judge {
             let really = branch.mined(script);
             if blocks != really {
                 let order = &given.order;
-                return broken("deposits", format!("{order} has {blocks:?} in blocks, the branch {really:?}"));
+                return broken(
+                    "deposits",
+                    format!("{order} has {blocks:?} in blocks, the branch {really:?}"),
+                );
             }
             let received = order.quote_by_number(given.quote).map(|quote| order.received_at(quote).units());
             if received != Some(sum) {

@@ -69,7 +69,10 @@ impl Judge {
         if folded == Some(status) {
             return Ok(());
         }
-        broken("status", format!("version {version} of {order} is told as {status}, by the facts it is {folded:?}"))
+        broken(
+            "status",
+            format!("version {version} of {order} is told as {status}, by the facts it is {folded:?}"),
+        )
     }
 
     /// A creation was answered.
@@ -116,7 +119,8 @@ impl Judge {
         self.applies("announced");
         let body: serde_json::Value = serde_json::from_slice(&message.body).unwrap_or_default();
         let data = body.get("data").cloned().unwrap_or_default();
-        let text = |name: &str| data.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        let text =
+            |name: &str| data.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
         let version = data.get("version").and_then(serde_json::Value::as_u64).unwrap_or_default();
         let (order, version) = (text("id"), u32::try_from(version).unwrap_or_default());
         let last = self.announced_versions.insert(order.clone(), version).unwrap_or_default();

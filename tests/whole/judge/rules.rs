@@ -17,7 +17,9 @@ impl Judge {
                 self.applies("own ids");
                 let own = (fact.merchant.get(), fact.own_id.clone());
                 match self.own_ids.insert(own, fact.order.clone()) {
-                    Some(other) => broken("own ids", format!("{} is {other} and {}", fact.own_id, fact.order)),
+                    Some(other) => {
+                        broken("own ids", format!("{} is {other} and {}", fact.own_id, fact.order))
+                    }
                     None => Ok(()),
                 }
             }
@@ -33,7 +35,10 @@ impl Judge {
                 if self.allocated.insert((fact.fingerprint.clone(), fact.index)) {
                     return Ok(());
                 }
-                broken("addresses", format!("index {} of {} is given out twice", fact.index, fact.fingerprint))
+                broken(
+                    "addresses",
+                    format!("index {} of {} is given out twice", fact.index, fact.fingerprint),
+                )
             }
             Fact::OrderQuoted(fact) => {
                 self.applies("addresses");
@@ -64,8 +69,13 @@ impl Judge {
             }
             Fact::OrderCanceled(fact) => self.once(fact.order.clone(), "canceled", String::new()),
             Fact::OrderUnwatched(fact) => self.once(fact.order.clone(), "unwatched", String::new()),
+            // Again only after the order was declared invalid meanwhile.
             Fact::OrderAccepted(fact) => fact.deposits.iter().try_for_each(|accepted| {
-                self.once(fact.order.clone(), "accepted", accepted.deposit.to_string())
+                let invalidated = |done: &&(tally_types::OrderId, &str, String)| {
+                    done.0 == fact.order && done.1 == "invalidated"
+                };
+                let times = self.done.iter().filter(invalidated).count();
+                self.once(fact.order.clone(), "accepted", format!("{} {times}", accepted.deposit))
             }),
             Fact::DeliveryAttempted(fact) => self.check_attempt(fact),
             _ => Ok(()),
@@ -141,7 +151,10 @@ impl Judge {
         if expected == Some(fact.attempt) {
             return Ok(());
         }
-        broken("attempts", format!("attempt {} at version {} where {expected:?} follows", fact.attempt, fact.version))
+        broken(
+            "attempts",
+            format!("attempt {} at version {} where {expected:?} follows", fact.attempt, fact.version),
+        )
     }
 
     /// Whether every order that wants it was told of its last version, or given up by the schedule.
@@ -152,7 +165,9 @@ impl Judge {
             })
         };
         let last = self.orders.values().filter_map(|history| history.last());
-        last.filter(|(_, order)| !told(order)).map(|(_, order)| format!("{} v{}", order.id(), order.version())).collect()
+        last.filter(|(_, order)| !told(order))
+            .map(|(_, order)| format!("{} v{}", order.id(), order.version()))
+            .collect()
     }
 
     /// Where the log ends, as far as it was judged.
