@@ -72,7 +72,7 @@ impl Mutation {
     pub(crate) fn hides(self, process: usize, lane: Lane, fact: &Recorded) -> bool {
         self == Self::SkipsFacts
             && process == 0
-            && lane == Lane::Projector
+            && lane == Lane::ProjectorFacts
             && mix([fact.position.get(), 0, 0]).is_multiple_of(9)
     }
 

@@ -457,7 +457,20 @@ impl ReadModel for Desk {
         self.model.deadlines(now, limit).await
     }
 
+    /// All that one commit changed comes at once: a thread that may block tells it one by one, beside the run's own.
     fn changes(&self) -> broadcast::Receiver<Change> {
-        self.model.changes()
+        let (sender, receiver) = broadcast::channel(4_096);
+        let (mut changes, life) = (self.model.changes(), self.life.clone());
+        tokio::spawn(async move {
+            while let Ok(first) = changes.recv().await {
+                life.hop(Lane::Changes).await;
+                let more = std::iter::from_fn(|| changes.try_recv().ok());
+                for change in std::iter::once(first).chain(more) {
+                    // Nobody may listen any more.
+                    let _ = sender.send(change);
+                }
+            }
+        });
+        receiver
     }
 }

@@ -118,6 +118,8 @@ pub(crate) enum Lane {
     RateFollower,
     AnnounceRates,
     AnnounceRatesLease,
+    /// Word of versions, on its way from the read model to the deliverer.
+    Changes,
     /// A request, in turns.
     Request(u64),
 }
@@ -142,6 +144,7 @@ impl Lane {
             Self::RateLease => 17,
             Self::AnnounceRates => 18,
             Self::AnnounceRatesLease => 19,
+            Self::Changes => 30,
             Self::Request(turn) => 20 + turn % 10,
         }
     }
