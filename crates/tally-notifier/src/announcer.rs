@@ -12,10 +12,10 @@ use tally_order::Order;
 use tally_ports::{EventLog, Lease, Message, PortError, Publisher, ReadModel};
 use tally_types::{ChainId, DepositKey, Position, Span};
 use tokio::sync::watch;
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::duty::{Fold, Held, Keeper};
+use crate::duty::{Fold, Held, Keeper, Term};
 
 mod messages;
 mod rates;
@@ -82,16 +82,16 @@ async fn while_held<W, F>(
     let (sender, mut held) = watch::channel(Held::new());
     let worker = async {
         loop {
-            if held.wait_for(|held| held.contains_key(name)).await.is_err() {
+            let lasts = |held: &Held| held.get(name).is_some_and(Term::lasts);
+            if held.wait_for(lasts).await.is_err() {
                 // The keeper has ended, and ends this.
                 std::future::pending::<()>().await;
             }
-            let lost = async {
-                let _ = held.wait_for(|held| !held.contains_key(name)).await;
-            };
+            // First of all: a process that was frozen does not go on with what another does now.
             let result = tokio::select! {
+                biased;
+                () = lost(&mut held, name) => Ok(()),
                 result = work() => result,
-                () = lost => Ok(()),
             };
             if let Err(error) = result {
                 tracing::warn!(%error, duty = name, "interrupted; it goes on from what was published");
@@ -102,6 +102,18 @@ async fn while_held<W, F>(
     tokio::select! {
         () = keeper.run(sender, stop) => {}
         () = worker => {}
+    }
+}
+
+/// Returns when a duty is no longer held, or its term has run out before it was renewed.
+async fn lost(held: &mut watch::Receiver<Held>, name: &str) {
+    loop {
+        let Some(until) = held.borrow().get(name).map(|term| term.until) else { return };
+        if Instant::now() >= until {
+            return;
+        }
+        // Either way it is looked at again.
+        let _ = tokio::time::timeout_at(until, held.wait_for(|held| !held.contains_key(name))).await;
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::duty::{Fold, Held, Keeper};
+use crate::duty::{Fold, Held, Keeper, Tenure, Term};
 
 mod attempt;
 mod form;
@@ -96,6 +96,8 @@ struct Run {
     tasks: JoinSet<Done>,
     ids: HashMap<Id, OrderId>,
     held: Held,
+    /// The same as it is at any moment, for attempts under way.
+    tenures: watch::Receiver<Held>,
     refill_at: Instant,
     backlog_at: Instant,
 }
@@ -126,6 +128,7 @@ impl Deliverer {
                 tasks: JoinSet::new(),
                 ids: HashMap::new(),
                 held: Held::new(),
+                tenures: held.clone(),
                 refill_at: Instant::now(),
                 backlog_at: Instant::now(),
                 ports: self.ports.clone(),
@@ -175,7 +178,7 @@ impl Run {
     }
 
     fn epoch(&self, order: &OrderId) -> Option<Epoch> {
-        self.held.get(&lease_name(order.partition() % GROUPS)).copied()
+        self.held.get(&lease_name(order.partition() % GROUPS)).map(|term: &Term| term.epoch)
     }
 
     /// Puts an order that reached a version in the queue, and those that did so meanwhile.
@@ -249,9 +252,10 @@ impl Run {
                 self.queue.finish(&order, None);
                 continue;
             };
+            let name = lease_name(order.partition() % GROUPS);
             let attempt = Attempt {
                 order: order.clone(),
-                epoch,
+                tenure: Tenure { name, epoch, held: self.tenures.clone() },
                 ports: self.ports.clone(),
                 master: self.master.clone(),
             };

@@ -14,7 +14,38 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// The duties held now, by their names, with the terms they are held for.
-pub(crate) type Held = BTreeMap<String, Epoch>;
+pub(crate) type Held = BTreeMap<String, Term>;
+
+/// A term of a duty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Term {
+    pub(crate) epoch: Epoch,
+    /// Until when it lasts without being renewed. A process that was frozen finds itself beyond it, and must not act,
+    /// before the lease itself has said so.
+    pub(crate) until: Instant,
+}
+
+impl Term {
+    pub(crate) fn lasts(&self) -> bool {
+        Instant::now() < self.until
+    }
+}
+
+/// What was begun under a term of a duty.
+#[derive(Debug, Clone)]
+pub(crate) struct Tenure {
+    pub(crate) name: String,
+    pub(crate) epoch: Epoch,
+    pub(crate) held: watch::Receiver<Held>,
+}
+
+impl Tenure {
+    /// Whether the duty is held still, under the same term.
+    pub(crate) fn lasts(&self) -> bool {
+        let held = self.held.borrow();
+        held.get(&self.name).is_some_and(|term| term.epoch == self.epoch && term.lasts())
+    }
+}
 
 /// The turn while something is wanted or about to be held; else a third of the lease's time.
 const TURN: Duration = Duration::from_millis(100);
@@ -54,13 +85,16 @@ impl Keeper {
             let ready: Held = kept
                 .iter()
                 .filter(|(_, lease)| self.is_ready(lease))
-                .map(|(name, lease)| (name.clone(), lease.grant.epoch))
+                .map(|(name, lease)| (name.clone(), Term { epoch: lease.grant.epoch, until: lease.lost_at }))
                 .collect();
             let settled = ready.len() == self.names.len();
             held.send_if_modified(|now| {
-                let changed = *now != ready;
+                // A term that goes on is no news, unless it had run out in between.
+                let goes_on = |term: &Term, next: &Term| term.epoch == next.epoch && term.lasts();
+                let same = now.len() == ready.len()
+                    && now.iter().all(|(name, term)| ready.get(name).is_some_and(|next| goes_on(term, next)));
                 *now = ready;
-                changed
+                !same
             });
             let turn = if settled { (self.ttl.to_duration() / 6).max(TURN) } else { TURN };
             tokio::select! {
@@ -101,13 +135,15 @@ impl Keeper {
         }
     }
 
-    /// Asks for one lease a turn, so that instances that start together share the duties.
+    /// Asks for one lease a turn, so that instances that start together share the duties; for the one that was not
+    /// asked for for longest, or those at the end would never come to their turn where each question takes long.
     async fn ask(&self, kept: &mut BTreeMap<String, Kept>, ask_at: &mut BTreeMap<String, Instant>) {
         let now = Instant::now();
         let wanted = self
             .names
             .iter()
-            .find(|name| !kept.contains_key(*name) && ask_at.get(*name).is_none_or(|at| *at <= now));
+            .filter(|name| !kept.contains_key(*name) && ask_at.get(*name).is_none_or(|at| *at <= now))
+            .min_by_key(|name| ask_at.get(*name));
         let Some(name) = wanted else { return };
         match self.lease.acquire(name, self.ttl).await {
             Ok(Some(grant)) => {
@@ -134,6 +170,9 @@ impl Keeper {
     }
 
     fn is_ready(&self, lease: &Kept) -> bool {
+        if Instant::now() >= lease.lost_at {
+            return false;
+        }
         let Some(fold) = &self.fold else { return true };
         lease.ready_at.is_some_and(|at| at <= fold.model.position())
     }
@@ -142,5 +181,70 @@ impl Keeper {
     fn times(&self, asked: Instant) -> (Instant, Instant) {
         let ttl = self.ttl.to_duration();
         (asked + ttl / 3, asked + ttl)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use tally_ports::PortError;
+
+    use super::*;
+
+    /// Leases that answer after a while: those in the list are somebody else's. None is ever renewed in time.
+    struct Slow {
+        taken: &'static [&'static str],
+        asked: Mutex<Vec<String>>,
+    }
+
+    #[async_trait]
+    impl Lease for Slow {
+        async fn acquire(&self, name: &str, _: Span) -> Result<Option<Grant>, PortError> {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            self.asked.lock().unwrap().push(name.to_owned());
+            let grant = Grant { name: name.to_owned(), epoch: Epoch::new(1), revision: 1 };
+            Ok((!self.taken.contains(&name)).then_some(grant))
+        }
+
+        async fn renew(&self, _: &Grant, _: Span) -> Result<Option<Grant>, PortError> {
+            std::future::pending().await
+        }
+
+        async fn release(&self, _: Grant) -> Result<(), PortError> {
+            Ok(())
+        }
+    }
+
+    fn keep(
+        taken: &'static [&'static str],
+    ) -> (Arc<Slow>, watch::Receiver<Held>, tokio::task::JoinHandle<()>) {
+        let lease = Arc::new(Slow { taken, asked: Mutex::default() });
+        let names = ["a", "b", "c", "d", "e", "f"].map(str::to_owned).into();
+        let keeper = Keeper { lease: lease.clone(), fold: None, names, ttl: Span::from_secs(5) };
+        let (sender, held) = watch::channel(Held::new());
+        (lease, held, tokio::spawn(keeper.run(sender, CancellationToken::new())))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_duty_is_asked_for_in_its_turn_however_long_that_takes() {
+        let (lease, mut held, task) = keep(&["a", "b", "c", "d", "e"]);
+        let found =
+            tokio::time::timeout(Duration::from_secs(10), held.wait_for(|held| held.contains_key("f"))).await;
+        assert!(found.is_ok(), "asked for {:?}", lease.asked.lock().unwrap());
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_term_ends_by_itself() {
+        let (_lease, mut held, task) = keep(&["b", "c", "d", "e", "f"]);
+        let term = *held.wait_for(|held| held.contains_key("a")).await.unwrap().get("a").unwrap();
+        let tenure = Tenure { name: "a".to_owned(), epoch: term.epoch, held };
+        assert!(tenure.lasts());
+        // The keeper hangs in the renewal and says nothing.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert!(tenure.held.borrow().contains_key("a") && !tenure.lasts());
+        task.abort();
     }
 }

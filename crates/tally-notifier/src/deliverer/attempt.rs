@@ -5,20 +5,24 @@
 use std::sync::Arc;
 
 use tally_account::Merchant;
-use tally_events::{DeliveryAttempted, DeliveryOutcome, Epoch, Event, Fact, KeySecret, Subject};
+use tally_events::{DeliveryAttempted, DeliveryOutcome, Event, Fact, KeySecret, Subject};
 use tally_order::Order;
 use tally_ports::{AppendError, CourierError, Expectation, Parcel, PortError};
 use tally_sign::{MasterKey, Secret, SignType, open};
-use tally_types::{Face, OrderId, Position, Timestamp};
+use tally_types::{Face, OrderId, Position, Span, Timestamp};
 use tokio::time::{Duration, Instant};
 
 use super::schedule::{self, Plan};
 use super::{DelivererPorts, NOTIFY, form, is_due};
+use crate::duty::Tenure;
 
 /// How often an outcome is tried to be written, and the pause between: what was sent should not be sent again
 /// for a log that stumbles.
 const APPEND_TRIES: u32 = 20;
 const APPEND_PAUSE: Duration = Duration::from_millis(500);
+
+/// When an order is looked at again whose duty may have passed to another instance.
+const LAPSED_PAUSE: Span = Span::from_secs(1);
 
 /// An endpoint that takes longer gets fewer places, so that others do not wait for it.
 const SOON: Duration = Duration::from_secs(3);
@@ -26,7 +30,7 @@ const SOON: Duration = Duration::from_secs(3);
 /// An attempt at an order's current version.
 pub(super) struct Attempt {
     pub(super) order: OrderId,
-    pub(super) epoch: Epoch,
+    pub(super) tenure: Tenure,
     pub(super) ports: DelivererPorts,
     pub(super) master: Arc<MasterKey>,
 }
@@ -69,7 +73,12 @@ impl Attempt {
             }
             Plan::Send { attempt, .. } => attempt,
         };
-        let (result, healthy) = match self.sign(&order, attempt).await? {
+        let signed = self.sign(&order, attempt).await?;
+        // A process may have been frozen on its way here, and its duty be another's: what goes out now would go twice.
+        if !self.tenure.lasts() {
+            return Ok(Done { next: Next::At(now.plus(LAPSED_PAUSE)), healthy: None });
+        }
+        let (result, healthy) = match signed {
             Some(body) => self.post(url, body).await,
             None => (Err("the merchant has no API key to sign with".to_owned()), None),
         };
@@ -156,7 +165,7 @@ impl Attempt {
         now: Timestamp,
     ) -> Result<bool, PortError> {
         let subject = Subject::delivery(&self.order);
-        let event = Event::new(subject.clone(), fact, now).under(self.epoch);
+        let event = Event::new(subject.clone(), fact, now).under(self.tenure.epoch);
         let mut tries = 0;
         loop {
             let expectation = Expectation::new(subject.clone(), position);

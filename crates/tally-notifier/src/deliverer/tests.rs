@@ -290,6 +290,65 @@ async fn a_merchant_without_a_key_is_told_once_there_is_one() {
     running.stop().await;
 }
 
+/// A log and a lease as a process has them that is frozen between a question and its answer: the one answers late, the
+/// other is not renewed.
+struct Frozen(World);
+
+#[async_trait]
+impl EventLog for Frozen {
+    async fn append(
+        &self,
+        expectations: Vec<tally_ports::Expectation>,
+        batch: Vec<tally_events::NewEvent>,
+    ) -> Result<Vec<tally_types::Position>, tally_ports::AppendError> {
+        self.0.log.append(expectations, batch).await
+    }
+
+    async fn read(&self, after: tally_types::Position) -> Result<tally_ports::EventStream, PortError> {
+        self.0.log.read(after).await
+    }
+
+    async fn last(&self, subject: &Subject) -> Result<Option<tally_events::Recorded>, PortError> {
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        self.0.log.last(subject).await
+    }
+
+    async fn head(&self) -> Result<tally_types::Position, PortError> {
+        self.0.log.head().await
+    }
+}
+
+#[async_trait]
+impl Lease for Frozen {
+    async fn acquire(&self, name: &str, ttl: Span) -> Result<Option<tally_ports::Grant>, PortError> {
+        self.0.lease.acquire(name, ttl).await
+    }
+
+    async fn renew(&self, _: &tally_ports::Grant, _: Span) -> Result<Option<tally_ports::Grant>, PortError> {
+        std::future::pending().await
+    }
+
+    async fn release(&self, grant: tally_ports::Grant) -> Result<(), PortError> {
+        self.0.lease.release(grant).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_was_frozen_past_its_lease_sends_nothing() {
+    let world = World::new().await;
+    world.create(1, "https://ok/");
+    world.settle().await;
+    let (model, clock) = (world.model.clone(), world.clock.clone());
+    let hosts = Arc::new(Hosts::default());
+    let frozen = Arc::new(Frozen(world));
+    let ports = DelivererPorts { model, log: frozen.clone(), lease: frozen, courier: hosts.clone(), clock };
+    let deliverer = Deliverer::new(ports, master(), DelivererOptions::default());
+    let task = tokio::spawn(deliverer.run(CancellationToken::new()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(hosts.count("ok"), 0, "its duty was another's by then");
+    task.abort();
+}
+
 #[test]
 fn places_are_shared_by_host_and_port() {
     for (url, endpoint) in [

@@ -1,0 +1,278 @@
+//! Virtual time, cut so fine that no two causes meet in one instant; and the lives of processes in it.
+//!
+//! A run must repeat from its seed, but `tokio::select!` polls its branches in random order. So each cause (the
+//! schedule; each service of each process, or each part of one) has milliseconds of its own, by the remainder of a
+//! hundred, and only one branch of a `select!` ever has something to do: the services' own pauses are multiples of
+//! fifty milliseconds, near enough.
+//! Threads that may block are let through one by one, while the run itself has nothing to do (`gate`).
+//!
+//! Not here: what happens in those instants.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tally_ports::Clock;
+use tally_types::{Span, Timestamp};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The remainders that instants are told apart by.
+const DIGITS: u64 = 100;
+/// Lanes of a process.
+const LANES: u64 = 32;
+const EPOCH_SECS: i64 = 1_750_000_000;
+
+/// The clock that is right.
+pub(crate) struct Timeline {
+    start: Instant,
+    /// Jumps of the clock: when, and by how much.
+    jumps: Mutex<Vec<(u64, Span)>>,
+    /// Every step of every process: to tell where two runs of one seed part.
+    steps: Mutex<Vec<Step>>,
+}
+
+/// A step of a process: when, whose, and from when.
+pub(crate) type Step = (u64, usize, Lane, u64);
+
+impl Timeline {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), jumps: Mutex::default(), steps: Mutex::default() }
+    }
+
+    /// Milliseconds of virtual time since the run began.
+    pub(crate) fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All clocks jump; timers do not.
+    pub(crate) fn skip(&self, span: Span) {
+        let now_ms = self.elapsed_ms();
+        self.jumps.lock().unwrap_or_else(PoisonError::into_inner).push((now_ms, span));
+    }
+
+    /// Sleeps `latency_ms` at least, to the next instant that ends in `digit`.
+    async fn until_digit(&self, digit: u64, latency_ms: u64) {
+        let earliest = self.elapsed_ms() + 1 + latency_ms;
+        let at = earliest + (DIGITS + digit - earliest % DIGITS) % DIGITS;
+        tokio::time::sleep_until(self.start + Duration::from_millis(at)).await;
+    }
+
+    /// Sleeps as the schedule: to an instant that is a multiple.
+    pub(crate) async fn pass(&self, ms: u64) {
+        self.until_digit(0, ms.saturating_sub(1)).await;
+    }
+}
+
+impl Clock for Timeline {
+    fn now(&self) -> Timestamp {
+        let jumps = self.jumps.lock().unwrap_or_else(PoisonError::into_inner);
+        let skipped_ms: u64 = jumps.iter().map(|(_, span)| span.millis()).sum();
+        Timestamp::from_secs(EPOCH_SECS).plus(Span::from_millis(self.elapsed_ms() + skipped_ms))
+    }
+}
+
+/// A clock that never jumps: what leases run by.
+pub(crate) struct Uptime(pub(crate) Arc<Timeline>);
+
+impl Clock for Uptime {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_secs(EPOCH_SECS).plus(Span::from_millis(self.0.elapsed_ms()))
+    }
+}
+
+/// A process's clock, which is not quite right.
+pub(crate) struct Skewed {
+    pub(crate) timeline: Arc<Timeline>,
+    pub(crate) skew_ms: i64,
+}
+
+impl Clock for Skewed {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.timeline.now().millis() + self.skew_ms)
+    }
+}
+
+/// Who waits: a service of a process, or a part of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// A watcher's worker, by the number of its chain; its follower and its lease are the next two.
+    Watcher(u64),
+    Follower(u64),
+    WatcherLease(u64),
+    Projector,
+    ProjectorFacts,
+    Duties,
+    DeliverLease,
+    Deliver,
+    AnnounceLease,
+    Announce,
+    Rates,
+    RateLog,
+    RateAppend,
+    RateLease,
+    RateFollower,
+    AnnounceRates,
+    AnnounceRatesLease,
+    /// Word of versions, on its way from the read model to the deliverer.
+    Changes,
+    /// A request, in turns.
+    Request(u64),
+}
+
+impl Lane {
+    fn number(self) -> u64 {
+        match self {
+            Self::Watcher(chain) => 3 * chain,
+            Self::Follower(chain) => 3 * chain + 1,
+            Self::WatcherLease(chain) => 3 * chain + 2,
+            Self::Projector => 6,
+            Self::Duties => 7,
+            Self::DeliverLease => 8,
+            Self::Deliver => 9,
+            Self::AnnounceLease => 10,
+            Self::Announce => 11,
+            Self::Rates => 12,
+            Self::RateFollower => 13,
+            Self::ProjectorFacts => 14,
+            Self::RateLog => 15,
+            Self::RateAppend => 16,
+            Self::RateLease => 17,
+            Self::AnnounceRates => 18,
+            Self::AnnounceRatesLease => 19,
+            Self::Changes => 30,
+            Self::Request(turn) => 20 + turn % 10,
+        }
+    }
+}
+
+impl Lane {
+    /// What its numbers are drawn by: requests have numbers of their own.
+    fn salt(self) -> u64 {
+        match self {
+            Self::Request(turn) => 100 + turn,
+            other => other.number(),
+        }
+    }
+}
+
+/// The first 64 bits that follow from a few others, by splitmix64.
+pub(crate) fn mix(parts: [u64; 3]) -> u64 {
+    parts.into_iter().fold(0x9e37_79b9_7f4a_7c15, |state, part| {
+        let mut z = (state ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    })
+}
+
+/// One life of a process, from its start to its end: how long its questions and their answers take, at which step it
+/// dies, and until when it is frozen.
+pub(crate) struct Life {
+    timeline: Arc<Timeline>,
+    pub(crate) process: usize,
+    seed: u64,
+    steps: AtomicU64,
+    commits: AtomicU64,
+    dies_at: u64,
+    /// The commit of its stores that it dies in.
+    dies_in_commit: u64,
+    dead: AtomicBool,
+    frozen_until_ms: AtomicU64,
+    /// Nothing goes wrong on its ways any more.
+    pub(crate) calm: Arc<AtomicBool>,
+    pub(crate) died: Notify,
+}
+
+/// When a life ends by itself; 0 for never.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Fate {
+    pub(crate) at_step: u64,
+    pub(crate) in_commit: u64,
+}
+
+impl Life {
+    pub(crate) fn new(
+        timeline: &Arc<Timeline>,
+        process: usize,
+        seed: u64,
+        fate: Fate,
+        calm: &Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            timeline: Arc::clone(timeline),
+            process,
+            seed,
+            steps: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            dies_at: fate.at_step,
+            dies_in_commit: fate.in_commit,
+            dead: AtomicBool::new(false),
+            frozen_until_ms: AtomicU64::new(0),
+            calm: Arc::clone(calm),
+            died: Notify::new(),
+        }
+    }
+
+    /// A number below `bound`: of a lane and of this instant, so that nobody who asks moves what others get.
+    pub(crate) fn below(&self, lane: Lane, bound: u64) -> u64 {
+        mix([self.seed ^ bound, lane.salt(), self.timeline.elapsed_ms()]) % bound
+    }
+
+    /// Whether a fault strikes that strikes one time in `of`.
+    pub(crate) fn strikes(&self, lane: Lane, of: u64) -> bool {
+        self.below(lane, of) == 0 && !self.calm.load(Ordering::SeqCst)
+    }
+
+    /// The way of a question or of its answer. Each is a step at which the process may be killed, so that it never
+    /// comes back from here, or be frozen, so that it does so late.
+    pub(crate) async fn hop(&self, lane: Lane) {
+        let since_ms = self.timeline.elapsed_ms();
+        let latency_ms = if self.strikes(lane, 30) { self.below(lane, 400) } else { self.below(lane, 15) };
+        let digit = 1 + LANES * self.process as u64 + lane.number();
+        self.timeline.until_digit(digit, latency_ms).await;
+        loop {
+            let (now, thaw) = (self.timeline.elapsed_ms(), self.frozen_until_ms.load(Ordering::SeqCst));
+            if thaw <= now {
+                break;
+            }
+            self.timeline.until_digit(digit, thaw - now).await;
+        }
+        let now_ms = self.timeline.elapsed_ms();
+        let steps = &self.timeline.steps;
+        steps.lock().unwrap_or_else(PoisonError::into_inner).push((now_ms, self.process, lane, since_ms));
+        let step = self.steps.fetch_add(1, Ordering::SeqCst) + 1;
+        if step == self.dies_at {
+            self.die();
+        }
+        if self.is_dead() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether the process dies in the commit that it makes now, and whether that is in the store then.
+    pub(crate) fn dies_in_commit(&self) -> Option<bool> {
+        let commit = self.commits.fetch_add(1, Ordering::SeqCst) + 1;
+        (commit == self.dies_in_commit).then(|| {
+            self.die();
+            mix([self.seed, commit, 0]).is_multiple_of(2)
+        })
+    }
+
+    pub(crate) fn freeze(&self, ms: u64) {
+        self.frozen_until_ms.store(self.timeline.elapsed_ms() + ms, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn die(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+        self.died.notify_one();
+    }
+}
