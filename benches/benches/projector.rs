@@ -35,7 +35,8 @@ use tally_types::Position;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const CACHE: u64 = 128 * 1024 * 1024;
+/// Of the log next to nothing is read twice.
+const LOG_CACHE: u64 = 16 * 1024 * 1024;
 const PART: &str = "TALLY_BENCH_PART";
 const DIR: &str = "TALLY_BENCH_DIR";
 
@@ -103,7 +104,7 @@ fn part(name: &str, dir: &Path) -> Value {
 }
 
 async fn fill(dir: &Path, orders: u64) -> u64 {
-    let log = Embedded::open(&dir.join("log"), CACHE).unwrap().log(LogName::Main);
+    let log = Embedded::open(&dir.join("log"), LOG_CACHE).unwrap().log(LogName::Main);
     let mut mix = Mix::new(orders);
     while let Some((expectations, batch)) = mix.next_append() {
         log.append(expectations, batch).await.unwrap();
@@ -112,7 +113,7 @@ async fn fill(dir: &Path, orders: u64) -> u64 {
 }
 
 async fn measured(part: &str, dir: &Path) -> Value {
-    let log = Embedded::open(&dir.join("log"), CACHE).unwrap().log(LogName::Main);
+    let log = Embedded::open(&dir.join("log"), LOG_CACHE).unwrap().log(LogName::Main);
     let head = log.head().await.unwrap().get();
     let before = Usage::now();
     let begin = Instant::now();
@@ -125,7 +126,7 @@ async fn measured(part: &str, dir: &Path) -> Value {
             json!({ "seconds": begin.elapsed().as_secs_f64(), "cpu": Usage::now().cpu_secs - before.cpu_secs })
         }
         "replay" => {
-            let store = Arc::new(SledStore::open(&dir.join("model"), CACHE).unwrap());
+            let store = Arc::new(SledStore::open(&dir.join("model"), environment("TALLY_BENCH_CACHE_MB", 64) << 20).unwrap());
             let options = Options::alone();
             let projector = Projector::open(Arc::new(log), store, options).await.unwrap();
             assert_eq!(projector.catch_up().await.unwrap().get(), head);

@@ -37,6 +37,12 @@ const SCRIPT: u8 = b'x';
 /// Longer parts of a key stand there by their hash, since keys are bounded.
 const PART_MAX: usize = 200;
 
+/// How many positions share the rows of what was reached at them.
+pub(crate) const REACHED_POSITIONS: u64 = 32;
+
+/// Characters of a claim's digest, of five bits each, that stand in its key.
+const DIGEST_CHARS: usize = 32;
+
 /// Whether rows of this kind are read as ranges while facts are folded.
 pub(crate) fn is_ordered(key: &[u8]) -> bool {
     key.first() == Some(&THRESHOLD)
@@ -94,6 +100,11 @@ pub(crate) fn after(prefix: &[u8]) -> Vec<u8> {
             return end;
         }
     }
+    beyond()
+}
+
+/// What comes after all keys.
+pub(crate) fn beyond() -> Vec<u8> {
     vec![0xff; 513]
 }
 
@@ -135,9 +146,12 @@ pub(crate) fn deposit(chain: &ChainId, deposit: &DepositKey) -> Vec<u8> {
     key.bytes(deposit.txid.display_bytes()).bytes(deposit.slot.as_bytes()).done()
 }
 
-/// A merchant's own id, by the subject of its claim.
+/// A merchant's own id, by the subject of its claim: 160 bits of the digest, then whose it is.
 pub(crate) fn own_id(claim: &Subject) -> Vec<u8> {
-    Key::of(OWN_ID).bytes(claim.as_str().as_bytes()).done()
+    let (whose, digest) = claim.as_str().rsplit_once('.').unwrap_or(("", claim.as_str()));
+    let digest = digest.get(..DIGEST_CHARS).unwrap_or(digest);
+    let whose = whose.strip_prefix("tally.v1.claim.").unwrap_or(whose);
+    Key::of(OWN_ID).bytes(digest.as_bytes()).bytes(whose.as_bytes()).done()
 }
 
 pub(crate) fn merchant(merchant: MerchantId) -> Vec<u8> {
@@ -232,13 +246,21 @@ pub(crate) fn undelivered_until(partition: u8, end: Timestamp) -> (Vec<u8>, Vec<
     (from.done(), to.done())
 }
 
-pub(crate) fn reached(position: Position, version: u32, order: &OrderId) -> Vec<u8> {
-    Key::of(REACHED).number(position.get()).number(version.into()).name(order.as_str()).done()
+/// The row of so many positions that versions reached at one of them stand in, and which of several such rows.
+pub(crate) fn reached(position: Position, row: u32) -> Vec<u8> {
+    Key::of(REACHED).number(position.get() / REACHED_POSITIONS).number(row.into()).done()
 }
 
-/// What was reached after a position, as bounds.
+/// Every row that versions reached at a position may stand in, as bounds.
+pub(crate) fn reached_at(position: Position) -> (Vec<u8>, Vec<u8>) {
+    let rows = Key::of(REACHED).number(position.get() / REACHED_POSITIONS).done();
+    let end = after(&rows);
+    (rows, end)
+}
+
+/// The rows of what was reached after a position, as bounds; the first may begin with what was reached before.
 pub(crate) fn reached_after(position: Position) -> (Vec<u8>, Vec<u8>) {
-    (Key::of(REACHED).number(position.next().get()).done(), after(&[REACHED]))
+    (reached_at(position.next()).0, after(&[REACHED]))
 }
 
 /// The order id that begins at `at` and ends with a zero byte.

@@ -10,6 +10,7 @@
 mod cache;
 mod codec;
 mod duties;
+mod filter;
 mod fold;
 mod keys;
 mod model;
