@@ -19,7 +19,16 @@ fn unwritable(what: impl Display, error: impl std::error::Error + Send + Sync + 
 }
 
 pub(crate) fn to_bytes<T: Serialize>(what: impl Display, value: &T) -> Result<Vec<u8>, PortError> {
-    postcard::to_stdvec(value).map_err(|error| unwritable(what, error))
+    append(what, value, Vec::with_capacity(128))
+}
+
+/// Writes a value behind what is in `bytes`.
+pub(crate) fn append<T: Serialize>(
+    what: impl Display,
+    value: &T,
+    bytes: Vec<u8>,
+) -> Result<Vec<u8>, PortError> {
+    postcard::to_extend(value, bytes).map_err(|error| unwritable(what, error))
 }
 
 pub(crate) fn from_bytes<T: DeserializeOwned>(what: impl Display, bytes: &[u8]) -> Result<T, PortError> {

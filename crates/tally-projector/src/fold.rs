@@ -199,9 +199,9 @@ impl<'a> Fold<'a> {
             return Ok(());
         }
         let keep = self.limits.keep_rows && self.rows.len() <= KEPT_ROWS_MAX;
-        self.done.rows = self.rows.commit(keep)?;
-        self.done.position = self.checkpoint;
-        publish(std::mem::take(&mut self.done));
+        let done = Committed { position: self.checkpoint, ..std::mem::take(&mut self.done) };
+        // Whoever waits for a position need not wait for the disk: what is lost here is folded again from the log.
+        self.rows.commit(keep, |rows| publish(Committed { rows, ..done }))?;
         if self.orders.len() > self.limits.orders_max {
             self.orders.clear();
         }

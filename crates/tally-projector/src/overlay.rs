@@ -160,20 +160,20 @@ impl<'a> Overlay<'a> {
         self.rows.len()
     }
 
-    /// Commits the changes, forgets and answers them. Where `keep` does not say so, they are moved into the
-    /// store, and none is answered.
-    pub(crate) fn commit(&mut self, keep: bool) -> Result<Changes, PortError> {
-        if self.rows.is_empty() {
-            return Ok(Changes::new());
-        }
+    /// Commits the changes and forgets them. `seen` gets them once readers see them, if `keep` says so; else they are
+    /// moved into the store, and it gets none.
+    pub(crate) fn commit(&mut self, keep: bool, seen: impl FnOnce(Changes)) -> Result<(), PortError> {
         self.ordered.clear();
         if let Some(written) = &mut self.written {
             self.rows.iter().filter(|(_, pending)| pending.new).for_each(|(key, _)| written.add(key));
         }
         let rows = sorted(self.rows.drain().map(|(key, pending)| (key, pending.value)).collect());
-        let kept = if keep { rows.clone() } else { Changes::new() };
-        self.store.commit(WriteBatch { rows })?;
-        Ok(kept)
+        let mut kept = Some((seen, if keep { rows.clone() } else { Changes::new() }));
+        self.store.commit_seen(WriteBatch { rows }, &mut || {
+            if let Some((seen, kept)) = kept.take() {
+                seen(kept);
+            }
+        })
     }
 
     /// Changed rows with `from <= key < to`.

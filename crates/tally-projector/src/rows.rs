@@ -68,8 +68,14 @@ pub(crate) fn order(source: &(impl Source + ?Sized), id: &OrderId) -> Result<Opt
 
 /// An order's rows: pieces, the first with their number in front.
 pub(crate) fn order_parts(order: &Order) -> Result<Vec<Vec<u8>>, PortError> {
-    let bytes = codec::to_bytes(format_args!("order {}", order.id()), order)?;
-    let mut parts: Vec<Vec<u8>> = bytes.chunks(PART_MAX).map(<[u8]>::to_vec).collect();
+    let mut bytes = Vec::with_capacity(2_048);
+    bytes.push(1);
+    let mut bytes = codec::append(format_args!("order {}", order.id()), order, bytes)?;
+    if bytes.len() <= PART_MAX {
+        return Ok(vec![bytes]);
+    }
+    let whole = bytes.split_off(1);
+    let mut parts: Vec<Vec<u8>> = whole.chunks(PART_MAX).map(<[u8]>::to_vec).collect();
     let count = u8::try_from(parts.len())
         .map_err(|_| PortError::persistent(format!("order {} has outgrown the read model", order.id())))?;
     if let Some(first) = parts.first_mut() {

@@ -180,21 +180,38 @@ impl SledStore {
         Ok(result)
     }
 
-    /// Applies one batch of sled, durable when it answers.
-    fn write(&self, writer: &mut Writer, batch: sled::Batch) -> Result<(), PortError> {
+    /// Applies one batch of sled: readers see it, and [`Self::make_durable`] has to follow.
+    fn apply(&self, writer: &mut Writer, batch: sled::Batch) -> Result<(), PortError> {
         if writer.failed {
             return Err(PortError::persistent(format!(
                 "an earlier write to the store in {} failed: start again",
                 self.dir.display()
             )));
         }
-        // After a failed write or fsync nobody knows what is on the disk; asking again would say that all is well.
-        let written = self.db.apply_batch(batch).map_err(Into::into);
-        written.and_then(|()| files::make_durable(&self.db, &writer.file)).map_err(|error| {
-            writer.failed = true;
-            PortError::persistent(format!("the store in {} cannot be written", self.dir.display()))
-                .because(error)
-        })
+        let applied = self.db.apply_batch(batch);
+        applied.map_err(|error| self.failed(writer, error))
+    }
+
+    /// Waits until the disk has what was applied.
+    fn make_durable(&self, writer: &mut Writer) -> Result<(), PortError> {
+        let durable = files::make_durable(&self.db, &writer.file);
+        durable.map_err(|error| self.failed(writer, error))
+    }
+
+    /// Applies one batch of sled, durable when it answers.
+    fn write(&self, writer: &mut Writer, batch: sled::Batch) -> Result<(), PortError> {
+        self.apply(writer, batch)?;
+        self.make_durable(writer)
+    }
+
+    /// After a failed write or fsync nobody knows what is on the disk; asking again would say that all is well.
+    fn failed(
+        &self,
+        writer: &mut Writer,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> PortError {
+        writer.failed = true;
+        PortError::persistent(format!("the store in {} cannot be written", self.dir.display())).because(cause)
     }
 }
 
@@ -261,8 +278,21 @@ impl SledStore {
         Ok(larger)
     }
 
+    /// A small commit: each row by itself.
+    fn apply_rows(&self, writer: &mut Writer, changes: Changes) -> Result<(), PortError> {
+        let mut batch = sled::Batch::default();
+        let larger = self.put_rows(changes, &mut batch)?;
+        if larger.is_empty() {
+            return self.apply(writer, batch);
+        }
+        let mut large = self.large_mut();
+        self.apply(writer, batch)?;
+        note_pieces(&mut large, larger);
+        Ok(())
+    }
+
     /// A large commit: small rows go into leaves.
-    fn commit_packed(&self, writer: &mut Writer, changes: Changes) -> Result<(), PortError> {
+    fn apply_packed(&self, writer: &mut Writer, changes: Changes) -> Result<(), PortError> {
         let mut batch = sled::Batch::default();
         let large = self.large.read().unwrap_or_else(PoisonError::into_inner).clone();
         let is_small = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| {
@@ -279,7 +309,7 @@ impl SledStore {
         packed::pack(&self.db, small, &apart, &mut batch).map_err(|error| self.damaged(error))?;
         let mut large = self.large_mut();
         let _packing = self.packing.write().unwrap_or_else(PoisonError::into_inner);
-        self.write(writer, batch)?;
+        self.apply(writer, batch)?;
         self.packed.store(true, Ordering::SeqCst);
         note_pieces(&mut large, larger);
         Ok(())
@@ -329,23 +359,22 @@ impl Store for SledStore {
     }
 
     fn commit(&self, batch: WriteBatch) -> Result<(), PortError> {
+        self.commit_seen(batch, &mut || {})
+    }
+
+    fn commit_seen(&self, batch: WriteBatch, seen: &mut dyn FnMut()) -> Result<(), PortError> {
         let changes = final_changes(batch)?;
         if changes.is_empty() {
             return Ok(());
         }
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if changes.len() >= self.pack_rows_min {
-            return self.commit_packed(&mut writer, changes);
+            self.apply_packed(&mut writer, changes)?;
+        } else {
+            self.apply_rows(&mut writer, changes)?;
         }
-        let mut batch = sled::Batch::default();
-        let larger = self.put_rows(changes, &mut batch)?;
-        if larger.is_empty() {
-            return self.write(&mut writer, batch);
-        }
-        let mut large = self.large_mut();
-        self.write(&mut writer, batch)?;
-        note_pieces(&mut large, larger);
-        Ok(())
+        seen();
+        self.make_durable(&mut writer)
     }
 
     fn clear(&self) -> Result<(), PortError> {
