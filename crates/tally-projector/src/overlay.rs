@@ -191,16 +191,20 @@ impl<'a> Overlay<'a> {
 
 /// Rows in key order. Compared by their keys' beginnings side by side first: to follow each key into memory costs
 /// more than all the rest.
-fn sorted(rows: Changes) -> Changes {
+fn sorted(mut rows: Changes) -> Changes {
     let beginning = |key: &[u8]| {
         let mut bytes = [0; 16];
         bytes.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
         u128::from_be_bytes(bytes)
     };
-    let mut rows: Vec<(u128, (Vec<u8>, Option<Vec<u8>>))> =
-        rows.into_iter().map(|row| (beginning(&row.0), row)).collect();
-    rows.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.0.cmp(&b.1.0)));
-    rows.into_iter().map(|(_, row)| row).collect()
+    let order = {
+        let mut order: Vec<(u128, &[u8], usize)> =
+            rows.iter().enumerate().map(|(at, (key, _))| (beginning(key), key.as_slice(), at)).collect();
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(b.1)));
+        order.into_iter().map(|(_, _, at)| at).collect::<Vec<_>>()
+    };
+    let take = |at| rows.get_mut(at).map(std::mem::take);
+    order.into_iter().filter_map(take).collect()
 }
 
 impl Source for Overlay<'_> {

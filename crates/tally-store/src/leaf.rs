@@ -43,6 +43,8 @@ pub(crate) struct Writer {
     bytes: Vec<u8>,
     /// Closed leaves.
     leaves: Vec<Row>,
+    /// Room for a leaf in the making, compressed.
+    room: Vec<u8>,
 }
 
 impl Writer {
@@ -55,6 +57,7 @@ impl Writer {
             last: Vec::new(),
             bytes: Vec::new(),
             leaves: Vec::new(),
+            room: Vec::new(),
         }
     }
 
@@ -95,7 +98,7 @@ impl Writer {
             return;
         }
         let rows = std::mem::take(&mut self.bytes);
-        let kept = keep(&self.first, &rows);
+        let kept = keep(&self.first, &rows, &mut self.room);
         let fits = kept.len() <= LEAF_BYTES_MAX || rows.len() <= LEAF_BYTES_MAX;
         if kept.len() > LEAF_BYTES {
             let scaled = rows.len().saturating_mul(LEAF_BYTES).checked_div(kept.len());
@@ -117,19 +120,21 @@ impl Writer {
     }
 }
 
-/// Rows as a leaf keeps them.
-fn keep(first: &[u8], rows: &[u8]) -> Vec<u8> {
-    let mut leaf = vec![0; HEAD_BYTES + 4 + block::get_maximum_output_size(rows.len())];
-    let packed = leaf.get_mut(HEAD_BYTES + 4..).and_then(|to| block::compress_into(rows, to).ok());
+/// Rows as a leaf keeps them; `room` is for the work.
+fn keep(first: &[u8], rows: &[u8], room: &mut Vec<u8>) -> Vec<u8> {
+    room.resize(room.len().max(HEAD_BYTES + 4 + block::get_maximum_output_size(rows.len())), 0);
+    let packed = room.get_mut(HEAD_BYTES + 4..).and_then(|to| block::compress_into(rows, to).ok());
+    let mut leaf = Vec::new();
     match packed.filter(|packed| packed + packed / 16 + 4 < rows.len()) {
         Some(packed) => {
             let length = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-            leaf.truncate(HEAD_BYTES + 4 + packed);
+            leaf.extend_from_slice(room.get(..HEAD_BYTES + 4 + packed).unwrap_or_default());
             put(&mut leaf, HEAD_BYTES, &length.to_le_bytes());
             put(&mut leaf, HEAD_BYTES - 1, &[LZ4]);
         }
         None => {
-            leaf.truncate(HEAD_BYTES);
+            leaf.reserve_exact(HEAD_BYTES + rows.len());
+            leaf.extend_from_slice(&[0; HEAD_BYTES]);
             leaf.extend_from_slice(rows);
             put(&mut leaf, HEAD_BYTES - 1, &[PLAIN]);
         }
