@@ -93,10 +93,10 @@ macro_rules! facts {
                 match self { $(Self::$variant(data) => serde_json::value::to_raw_value(data),)* }
             }
 
-            fn decode(kind: &str, version: u32, data: &[u8]) -> Result<Self, DecodeError> {
+            fn decode(kind: &str, version: u32, data: &str) -> Result<Self, DecodeError> {
                 let failed = |source| DecodeError::Data { kind: kind.to_owned(), version, source };
                 match kind {
-                    $($kind => serde_json::from_slice::<$data>(data).map(Self::$variant).map_err(failed),)*
+                    $($kind => serde_json::from_str::<$data>(data).map(Self::$variant).map_err(failed),)*
                     _ => Err(DecodeError::Unknown(kind.to_owned())),
                 }
             }
@@ -328,7 +328,7 @@ impl Event {
         if wire.min_reader > READER {
             return Err(DecodeError::TooNew { kind: wire.kind.into_owned(), needed: wire.min_reader });
         }
-        let fact = Fact::decode(&wire.kind, wire.v, wire.data.get().as_bytes())?;
+        let fact = Fact::decode(&wire.kind, wire.v, wire.data.get())?;
         Ok(Self {
             id: wire.id,
             subject: wire.subject,

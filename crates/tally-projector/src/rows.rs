@@ -158,20 +158,28 @@ pub(crate) fn delivery(
 
 /// An order id that is the whole value of a row.
 pub(crate) fn order_id(bytes: Option<Vec<u8>>) -> Option<OrderId> {
-    std::str::from_utf8(&bytes?).ok()?.parse().ok()
+    keys::read_order(&bytes?).map(|(order, _)| order)
+}
+
+/// Writes what [`order_id`] reads.
+pub(crate) fn of_order(order: &OrderId) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(32);
+    keys::put_order(&mut bytes, order);
+    bytes
 }
 
 /// A claim: the order it is for, and where it stands in the log.
 pub(crate) fn claim(order: &OrderId, position: Position) -> Vec<u8> {
-    [&position.get().to_be_bytes(), order.as_str().as_bytes()].concat()
+    let mut bytes = of_order(order);
+    bytes.extend_from_slice(&position.get().to_be_bytes());
+    bytes
 }
 
 /// Reads what [`claim`] wrote.
 pub(crate) fn read_claim(bytes: Option<Vec<u8>>) -> Option<(OrderId, Position)> {
     let bytes = bytes?;
-    let (position, order) = bytes.split_first_chunk::<8>()?;
-    let order = std::str::from_utf8(order).ok()?.parse().ok()?;
-    Some((order, Position::new(u64::from_be_bytes(*position))))
+    let (order, position) = keys::read_order(&bytes)?;
+    Some((order, Position::new(codec::number(position)?)))
 }
 
 /// A version that was reached, as it stands in a row with others.
@@ -186,8 +194,7 @@ pub(crate) struct Reached {
 pub(crate) fn add_reached(row: &mut Vec<u8>, position: Position, version: u32, order: &OrderId) {
     row.push(u8::try_from(position.get() % keys::REACHED_POSITIONS).unwrap_or(u8::MAX));
     row.extend_from_slice(&version.to_be_bytes());
-    row.push(u8::try_from(order.as_str().len()).unwrap_or(u8::MAX));
-    row.extend_from_slice(order.as_str().as_bytes());
+    keys::put_order(row, order);
 }
 
 /// Reads what [`add_reached`] wrote.
@@ -199,11 +206,9 @@ pub(crate) fn read_reached(key: &[u8], row: &[u8]) -> Result<Vec<Reached>, PortE
     let mut all = Vec::new();
     let mut rest = row;
     while !rest.is_empty() {
-        let (head, tail) = rest.split_first_chunk::<6>().ok_or_else(damaged)?;
-        let [at, number @ .., length] = *head;
-        let (order, tail) = tail.split_at_checked(length.into()).ok_or_else(damaged)?;
-        let order =
-            std::str::from_utf8(order).ok().and_then(|order| order.parse().ok()).ok_or_else(damaged)?;
+        let (head, tail) = rest.split_first_chunk::<5>().ok_or_else(damaged)?;
+        let [at, number @ ..] = *head;
+        let (order, tail) = keys::read_order(tail).ok_or_else(damaged)?;
         let position = Position::new(first.saturating_add(at.into()));
         all.push(Reached { position, version: u32::from_be_bytes(number), order });
         rest = tail;
@@ -213,5 +218,20 @@ pub(crate) fn read_reached(key: &[u8], row: &[u8]) -> Result<Vec<Reached>, PortE
 
 /// The order and quote that a script was given to.
 pub(crate) fn script_owner(bytes: Option<Vec<u8>>) -> Result<Option<(OrderId, u32)>, PortError> {
-    bytes.map(|bytes| codec::from_bytes("the owner of a script", &bytes)).transpose()
+    let Some(bytes) = bytes else { return Ok(None) };
+    let damaged = || {
+        PortError::persistent(
+            "the owner of a script in the read model cannot be read: rebuild it with `tally rebuild`",
+        )
+    };
+    let (order, quote) = keys::read_order(&bytes).ok_or_else(damaged)?;
+    let quote = quote.try_into().map_err(|_| damaged())?;
+    Ok(Some((order, u32::from_be_bytes(quote))))
+}
+
+/// Writes what [`script_owner`] reads.
+pub(crate) fn of_owner(order: &OrderId, quote: u32) -> Vec<u8> {
+    let mut bytes = of_order(order);
+    bytes.extend_from_slice(&quote.to_be_bytes());
+    bytes
 }

@@ -15,7 +15,7 @@ pub(super) struct Scanned<'a> {
     pub(super) min_reader: u32,
     pub(super) epoch: u64,
     /// The data, which need not even be JSON.
-    pub(super) data: &'a [u8],
+    pub(super) data: &'a str,
 }
 
 /// Reads the envelope of a fact that names no shard, no cause and no correlation; most are such.
@@ -34,6 +34,7 @@ pub(super) fn scan(json: &[u8]) -> Option<Scanned<'_>> {
     let (min_reader, rest) = number(rest.strip_prefix(b",\"min_reader\":")?)?;
     let (epoch, rest) = number(rest.strip_prefix(b",\"epoch\":")?)?;
     let data = rest.strip_prefix(b",\"data\":")?.strip_suffix(b"}")?;
+    let data = from_utf8(data).ok()?;
     let (version, min_reader) = (u32::try_from(version).ok()?, u32::try_from(min_reader).ok()?);
     Some(Scanned { id, kind, subject, time, version, min_reader, epoch, data })
 }

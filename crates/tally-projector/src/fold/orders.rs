@@ -9,7 +9,7 @@ use tally_types::{BlockRef, ChainId, DepositKey, Height, OrderId, Position, Time
 
 use super::{Entry, Fold, Notified, orphan};
 use crate::overlay::Source;
-use crate::{codec, keys, rows};
+use crate::{keys, rows};
 
 /// What the indexes say of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +67,7 @@ impl Fold<'_> {
     }
 
     pub(super) fn order_quoted(&mut self, fact: &OrderQuoted, recorded: &Recorded) -> Result<(), PortError> {
-        let owner = codec::to_bytes("the owner of a script", &(&fact.order, fact.quote))?;
-        self.rows.put(keys::script(&fact.chain, &fact.script), owner);
+        self.rows.put(keys::script(&fact.chain, &fact.script), rows::of_owner(&fact.order, fact.quote));
         self.order_fact(&fact.order, recorded)
     }
 
@@ -102,7 +101,7 @@ impl Fold<'_> {
         };
         let key = keys::deposit(chain, &deposit.key);
         if self.rows.get(&key)?.is_none() {
-            self.rows.put(key, order.as_str().into());
+            self.rows.put(key, rows::of_order(&order));
         }
         self.touch(&order, |order| {
             order.apply(recorded);
