@@ -1,8 +1,10 @@
 //! How fast a read model is folded from the log on one core, and what it takes; beside it, how fast the same
-//! facts are read bare from the same log.
+//! facts are read bare from the same log, how long log and read model take to be ready again, and what a log takes of
+//! facts of about 300 bytes, each an append of its own.
 //!
 //! `TALLY_BENCH_ORDERS` orders of eight facts each (125,000 unless set). The measured parts run in processes of
-//! their own, kept to one core by `taskset` where there is one.
+//! their own, kept to one core by `taskset` where there is one. `TALLY_BENCH_ROWS` and `TALLY_BENCH_CACHE_MB`: how
+//! large commits are, and the store's cache.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +28,7 @@ use serde_json::{Value, json};
 use tally_benches::{Mix, Usage, dir_bytes, environment, finish};
 use tally_log::LogName;
 use tally_log::embedded::Embedded;
-use tally_ports::{EventLog, ReadModel};
+use tally_ports::{EventLog, Expectation, ReadModel, Store};
 use tally_projector::{Options, Projector};
 use tally_store::SledStore;
 use tally_types::Position;
@@ -35,7 +37,8 @@ use tally_types::Position;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const CACHE: u64 = 128 * 1024 * 1024;
+/// Of the log next to nothing is read twice.
+const LOG_CACHE: u64 = 16 * 1024 * 1024;
 const PART: &str = "TALLY_BENCH_PART";
 const DIR: &str = "TALLY_BENCH_DIR";
 
@@ -70,6 +73,12 @@ async fn all() {
     let read_per_second = facts as f64 / read["seconds"].as_f64().unwrap();
     let per_second = facts as f64 / replay["seconds"].as_f64().unwrap();
     let model_bytes = dir_bytes(&dir.path().join("model"));
+    let restart = part("restart", dir.path());
+    println!("restart: {restart}");
+    let served = part("serve", dir.path());
+    println!("serve: {served}");
+    let (small_bytes, small_facts) = small_facts(&dir.path().join("small")).await;
+    let small_log_bytes = dir_bytes(&dir.path().join("small"));
     finish(
         "projector",
         &[
@@ -80,9 +89,13 @@ async fn all() {
             ("facts", facts.into()),
             ("orders", orders.into()),
             ("model_bytes_per_order", (model_bytes as f64 / orders as f64).into()),
-            ("model_peak_mb", replay["peak_mb"].clone()),
-            ("serving_mb", replay["serving_mb"].clone()),
+            ("model_resident_mb", served["resident_mb"].clone()),
+            ("rebuild_peak_mb", replay["peak_mb"].clone()),
             ("log_bytes_per_fact", (log_bytes as f64 / facts as f64).into()),
+            ("fact_bytes", read["fact_bytes"].clone()),
+            ("small_fact_bytes", (small_bytes as f64 / small_facts as f64).into()),
+            ("log_bytes_per_small_fact", (small_log_bytes as f64 / small_facts as f64).into()),
+            ("restart_seconds", restart["seconds"].clone()),
         ],
     );
 }
@@ -103,7 +116,7 @@ fn part(name: &str, dir: &Path) -> Value {
 }
 
 async fn fill(dir: &Path, orders: u64) -> u64 {
-    let log = Embedded::open(&dir.join("log"), CACHE).unwrap().log(LogName::Main);
+    let log = Embedded::open(&dir.join("log"), LOG_CACHE).unwrap().log(LogName::Main);
     let mut mix = Mix::new(orders);
     while let Some((expectations, batch)) = mix.next_append() {
         log.append(expectations, batch).await.unwrap();
@@ -111,8 +124,49 @@ async fn fill(dir: &Path, orders: u64) -> u64 {
     log.head().await.unwrap().get()
 }
 
+/// Appends facts whose envelopes have about 300 bytes, each on a subject of its own, 64 waiting at a time; answers
+/// their bytes and their number.
+async fn small_facts(dir: &Path) -> (usize, u64) {
+    const FACTS: u64 = 100_000;
+    let log = Embedded::open(dir, LOG_CACHE).unwrap().log(LogName::Main);
+    let bytes = futures::stream::iter(tally_benches::small_facts(FACTS))
+        .map(|fact| {
+            let log = log.clone();
+            async move {
+                let bytes = fact.to_json().unwrap().len();
+                log.append(vec![Expectation::none(fact.subject.clone())], vec![fact]).await.unwrap();
+                bytes
+            }
+        })
+        .buffer_unordered(64);
+    (bytes.fold(0, |sum, bytes| async move { sum + bytes }).await, FACTS)
+}
+
+fn model_cache() -> u64 {
+    environment("TALLY_BENCH_CACHE_MB", 64) << 20
+}
+
+/// Reads every row of the read model, without any log in the process.
+fn served(dir: &Path) -> Value {
+    let store = SledStore::open(&dir.join("model"), model_cache()).unwrap();
+    let (mut from, mut rows, mut bytes) = (Vec::new(), 0, 0);
+    loop {
+        let page = store.range(&from, &[0xff; 64], 1_000).unwrap();
+        rows += page.len();
+        bytes += page.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        let Some((mut last, _)) = page.into_iter().last() else { break };
+        last.push(0);
+        from = last;
+    }
+    json!({ "resident_mb": Usage::now().resident_mb, "rows": rows, "bytes": bytes })
+}
+
 async fn measured(part: &str, dir: &Path) -> Value {
-    let log = Embedded::open(&dir.join("log"), CACHE).unwrap().log(LogName::Main);
+    let opening = Instant::now();
+    if part == "serve" {
+        return served(dir);
+    }
+    let log = Embedded::open(&dir.join("log"), LOG_CACHE).unwrap().log(LogName::Main);
     let head = log.head().await.unwrap().get();
     let before = Usage::now();
     let begin = Instant::now();
@@ -122,11 +176,26 @@ async fn measured(part: &str, dir: &Path) -> Value {
             for _ in 0..head {
                 facts.next().await.unwrap().unwrap();
             }
-            json!({ "seconds": begin.elapsed().as_secs_f64(), "cpu": Usage::now().cpu_secs - before.cpu_secs })
+            let (seconds, cpu) = (begin.elapsed().as_secs_f64(), Usage::now().cpu_secs - before.cpu_secs);
+            let (sample, mut bytes) = (head.min(10_000), 0);
+            let mut facts = log.read(Position::START).await.unwrap();
+            for _ in 0..sample {
+                bytes += facts.next().await.unwrap().unwrap().event.to_json().unwrap().len();
+            }
+            json!({ "seconds": seconds, "cpu": cpu, "fact_bytes": bytes as f64 / sample as f64 })
+        }
+        "restart" => {
+            let store = Arc::new(SledStore::open(&dir.join("model"), model_cache()).unwrap());
+            let projector = Projector::open(Arc::new(log), store, Options::default()).await.unwrap();
+            assert_eq!(projector.catch_up().await.unwrap().get(), head);
+            let orders = projector.model().orders(&tally_ports::OrderFilter::default(), 3).await.unwrap();
+            assert_eq!(orders.len(), 3);
+            json!({ "seconds": opening.elapsed().as_secs_f64(), "peak_mb": Usage::now().peak_mb })
         }
         "replay" => {
-            let store = Arc::new(SledStore::open(&dir.join("model"), CACHE).unwrap());
-            let options = Options::alone();
+            let store = Arc::new(SledStore::open(&dir.join("model"), model_cache()).unwrap());
+            let rows = environment("TALLY_BENCH_ROWS", Options::alone().rows_catching_up as u64);
+            let options = Options { rows_catching_up: rows as usize, ..Options::alone() };
             let projector = Projector::open(Arc::new(log), store, options).await.unwrap();
             assert_eq!(projector.catch_up().await.unwrap().get(), head);
             let seconds = begin.elapsed().as_secs_f64();
@@ -138,7 +207,6 @@ async fn measured(part: &str, dir: &Path) -> Value {
                 "seconds": seconds,
                 "cpu": usage.cpu_secs - before.cpu_secs,
                 "peak_mb": usage.peak_mb,
-                "serving_mb": usage.resident_mb,
                 "backlog": backlog,
             })
         }

@@ -58,6 +58,15 @@ fn order_id(number: u64) -> OrderId {
     ))
 }
 
+/// So many facts with envelopes of about 300 bytes, each on a subject of its own.
+pub fn small_facts(count: u64) -> impl Iterator<Item = NewEvent> {
+    (0..count).map(|number| {
+        let order = order_id(number);
+        let fact = tally_events::OrderUnwatched { order: order.clone(), scripts: Vec::new() };
+        Event::new(Subject::order(&order), fact, Timestamp::from_secs(1_751_300_000))
+    })
+}
+
 impl Mix {
     /// The facts of so many orders.
     pub fn new(orders: u64) -> Self {

@@ -5,5 +5,5 @@
 mod facts;
 mod measure;
 
-pub use facts::{MERCHANT, Mix};
+pub use facts::{MERCHANT, Mix, small_facts};
 pub use measure::{Usage, dir_bytes, environment, finish};

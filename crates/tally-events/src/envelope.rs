@@ -7,6 +7,10 @@ use tally_types::{Position, Timestamp};
 
 use crate::*;
 
+mod scan;
+
+use scan::{Scanned, scan};
+
 /// The `source` of every fact.
 pub const SOURCE: &str = "/tallystick";
 
@@ -89,10 +93,10 @@ macro_rules! facts {
                 match self { $(Self::$variant(data) => serde_json::value::to_raw_value(data),)* }
             }
 
-            fn decode(kind: &str, version: u32, data: &RawValue) -> Result<Self, DecodeError> {
+            fn decode(kind: &str, version: u32, data: &str) -> Result<Self, DecodeError> {
                 let failed = |source| DecodeError::Data { kind: kind.to_owned(), version, source };
                 match kind {
-                    $($kind => serde_json::from_str::<$data>(data.get()).map(Self::$variant).map_err(failed),)*
+                    $($kind => serde_json::from_str::<$data>(data).map(Self::$variant).map_err(failed),)*
                     _ => Err(DecodeError::Unknown(kind.to_owned())),
                 }
             }
@@ -298,11 +302,35 @@ impl Event {
     /// # Errors
     /// [`DecodeError`]: a reader stops there; skipping a fact would make its fold wrong.
     pub fn from_json(json: &[u8]) -> Result<Self, DecodeError> {
+        match scan(json).and_then(|scanned| Self::from_scanned(&scanned)) {
+            Some(event) => Ok(event),
+            None => Self::parsed(json),
+        }
+    }
+
+    /// The fact of a scanned envelope; `None` where anything is odd, for the parser to say what.
+    fn from_scanned(scanned: &Scanned<'_>) -> Option<Self> {
+        if scanned.min_reader > READER {
+            return None;
+        }
+        Some(Self {
+            id: scanned.id.to_owned(),
+            subject: Subject::parse(scanned.subject).ok()?,
+            time: scanned.time.parse().ok()?,
+            epoch: Epoch::new(scanned.epoch),
+            shard: Shard::WHOLE,
+            causation: None,
+            correlation: None,
+            fact: Fact::decode(scanned.kind, scanned.version, scanned.data).ok()?,
+        })
+    }
+
+    fn parsed(json: &[u8]) -> Result<Self, DecodeError> {
         let wire: Wire<'_> = serde_json::from_slice(json).map_err(DecodeError::Envelope)?;
         if wire.min_reader > READER {
             return Err(DecodeError::TooNew { kind: wire.kind.into_owned(), needed: wire.min_reader });
         }
-        let fact = Fact::decode(&wire.kind, wire.v, wire.data)?;
+        let fact = Fact::decode(&wire.kind, wire.v, wire.data.get())?;
         Ok(Self {
             id: wire.id,
             subject: wire.subject,

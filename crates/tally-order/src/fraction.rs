@@ -46,6 +46,11 @@ impl Fraction {
         if den.is_zero() {
             return Self::zero();
         }
+        // Nearly all fit, and then this is far cheaper.
+        if let (Some(num), Some(den)) = (num.to_u128(), den.to_u128()) {
+            let divisor = num.gcd(&den);
+            return Self { num: (num / divisor).into(), den: (den / divisor).into() };
+        }
         let divisor = num.gcd(&den);
         Self { num: num / &divisor, den: den / divisor }
     }

@@ -50,6 +50,15 @@ pub trait Store: Send + Sync {
     /// Commits a batch: atomic, and durable when it answers.
     fn commit(&self, batch: WriteBatch) -> Result<(), PortError>;
 
+    /// The same, and `seen` is called once, as soon as every reader sees the batch: before it is durable, where the
+    /// store knows a moment in between. What is kept here can be made again, so nobody need wait for the disk to read
+    /// it. Not called where nothing was written.
+    fn commit_seen(&self, batch: WriteBatch, seen: &mut dyn FnMut()) -> Result<(), PortError> {
+        self.commit(batch)?;
+        seen();
+        Ok(())
+    }
+
     /// Removes everything.
     fn clear(&self) -> Result<(), PortError>;
 }

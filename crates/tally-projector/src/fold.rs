@@ -16,6 +16,7 @@ use tally_ports::{Change, PortError};
 use tally_types::{Fingerprint, MerchantId, OrderId, Position};
 
 use crate::overlay::{Base, Changes, Overlay};
+use crate::rows::DeliveryState;
 use crate::{codec, keys, rows};
 
 mod archive;
@@ -46,10 +47,20 @@ pub(crate) struct Committed {
 /// An order that was read or made by this fold.
 struct Entry {
     order: Order,
+    /// What became of its versions at its own `notify_url`, once that was asked for.
+    notified: Notified,
     /// What the indexes say of it.
     facets: Facets,
     /// How many rows it takes in the store.
     parts: u8,
+    changed: bool,
+}
+
+/// Deliveries to an order's own `notify_url`.
+#[derive(Default)]
+struct Notified {
+    state: Option<DeliveryState>,
+    /// Whether it differs from the store.
     changed: bool,
 }
 
@@ -70,9 +81,11 @@ const KEPT_ROWS_MAX: usize = 5_000;
 /// Folds facts that follow each other in the log.
 pub(crate) struct Fold<'a> {
     rows: Overlay<'a>,
-    orders: HashMap<OrderId, Option<Entry>>,
-    /// How many of them differ from the store.
+    orders: HashMap<OrderId, Option<Box<Entry>>>,
+    /// How many rows of theirs differ from the store.
     changed: usize,
+    /// The row that versions were added to last: the first position in it, and which of several.
+    reached: Option<(u64, u32)>,
     limits: Limits,
     done: Committed,
     /// Counts as they stand now; those that differ from the store's rows are marked.
@@ -84,13 +97,17 @@ pub(crate) struct Fold<'a> {
 impl<'a> Fold<'a> {
     /// A fold that goes on where the store stands.
     pub(crate) fn new(store: impl Into<Base<'a>>, limits: Limits) -> Result<Self, PortError> {
-        let rows = Overlay::new(store);
+        let mut rows = Overlay::new(store);
         let checkpoint = Position::new(rows::number(&rows, keys::CHECKPOINT)?);
+        if checkpoint == Position::START && rows.is_empty_but(keys::VERSION)? {
+            rows = rows.over_empty(&[keys::VERSION]);
+        }
         let orders = HashMap::new();
         Ok(Self {
             rows,
             orders,
             changed: 0,
+            reached: None,
             limits,
             done: Committed::default(),
             counts: BTreeMap::new(),
@@ -149,7 +166,16 @@ impl<'a> Fold<'a> {
 
     /// Commits what has gathered, with the last fact that is folded whole as checkpoint.
     fn commit(&mut self, publish: &mut impl FnMut(Committed)) -> Result<(), PortError> {
-        for entry in self.orders.values_mut().flatten().filter(|entry| entry.changed) {
+        for entry in self.orders.values_mut().flatten() {
+            if std::mem::take(&mut entry.notified.changed)
+                && let Some(state) = &entry.notified.state
+            {
+                let id = entry.order.id();
+                self.rows.put(keys::delivery(id, deliveries::NOTIFY), deliveries::row(id, state)?);
+            }
+            if !entry.changed {
+                continue;
+            }
             let parts = rows::order_parts(&entry.order)?;
             let count = u8::try_from(parts.len()).unwrap_or(u8::MAX);
             for (number, part) in (0_u8..).zip(parts) {
@@ -175,9 +201,9 @@ impl<'a> Fold<'a> {
             return Ok(());
         }
         let keep = self.limits.keep_rows && self.rows.len() <= KEPT_ROWS_MAX;
-        self.done.rows = self.rows.commit(keep)?;
-        self.done.position = self.checkpoint;
-        publish(std::mem::take(&mut self.done));
+        let done = Committed { position: self.checkpoint, ..std::mem::take(&mut self.done) };
+        // Whoever waits for a position need not wait for the disk: what is lost here is folded again from the log.
+        self.rows.commit(keep, |rows| publish(Committed { rows, ..done }))?;
         if self.orders.len() > self.limits.orders_max {
             self.orders.clear();
         }
@@ -243,7 +269,7 @@ impl<'a> Fold<'a> {
         };
         match merchant {
             Some(merchant) => {
-                self.rows.put(keys::merchant(id), codec::to_json(&format!("merchant {id}"), &merchant)?);
+                self.rows.put(keys::merchant(id), codec::to_json(format_args!("merchant {id}"), &merchant)?);
             }
             None => orphan(recorded),
         }
@@ -260,7 +286,7 @@ impl<'a> Fold<'a> {
         };
         match counter {
             Some(counter) => {
-                self.rows.put(keys::key_counter(key), codec::to_bytes(&format!("key {key}"), &counter)?);
+                self.rows.put(keys::key_counter(key), codec::to_bytes(format_args!("key {key}"), &counter)?);
             }
             None => orphan(recorded),
         }

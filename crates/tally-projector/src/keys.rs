@@ -1,7 +1,7 @@
 //! The keys of the store's single keyspace: a letter for the kind of row, then what it is ordered by.
 //!
-//! Numbers are big-endian, so that keys sort as numbers do. Names of chains and ids end with a zero byte, which
-//! none of them contains.
+//! Numbers are big-endian, so that keys sort as numbers do. Names of chains end with a zero byte, which none
+//! of them contains; of digits in an order's id, two stand in a byte.
 //!
 //! Not here: values (`rows`).
 
@@ -38,6 +38,12 @@ const SCRIPT: u8 = b'x';
 /// Longer parts of a key stand there by their hash, since keys are bounded.
 const PART_MAX: usize = 200;
 
+/// How many positions share the rows of what was reached at them.
+pub(crate) const REACHED_POSITIONS: u64 = 32;
+
+/// Characters of a claim's digest, of five bits each, that stand in its key.
+const DIGEST_CHARS: usize = 32;
+
 /// Whether rows of this kind are read as ranges while facts are folded.
 pub(crate) fn is_ordered(key: &[u8]) -> bool {
     key.first() == Some(&THRESHOLD)
@@ -54,6 +60,11 @@ impl Key {
     fn name(mut self, name: &str) -> Self {
         self.0.extend_from_slice(name.as_bytes());
         self.0.push(0);
+        self
+    }
+
+    fn order(mut self, order: &OrderId) -> Self {
+        put_order(&mut self.0, order);
         self
     }
 
@@ -95,6 +106,11 @@ pub(crate) fn after(prefix: &[u8]) -> Vec<u8> {
             return end;
         }
     }
+    beyond()
+}
+
+/// What comes after all keys.
+pub(crate) fn beyond() -> Vec<u8> {
     vec![0xff; 513]
 }
 
@@ -106,7 +122,7 @@ pub(crate) fn following(key: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn order_part(order: &OrderId, part: u8) -> Vec<u8> {
-    Key::of(ORDER).name(order.as_str()).byte(part).done()
+    Key::of(ORDER).order(order).byte(part).done()
 }
 
 pub(crate) fn subject(subject: &Subject) -> Vec<u8> {
@@ -136,9 +152,12 @@ pub(crate) fn deposit(chain: &ChainId, deposit: &DepositKey) -> Vec<u8> {
     key.bytes(deposit.txid.display_bytes()).bytes(deposit.slot.as_bytes()).done()
 }
 
-/// A merchant's own id, by the subject of its claim.
+/// A merchant's own id, by the subject of its claim: 160 bits of the digest, then whose it is.
 pub(crate) fn own_id(claim: &Subject) -> Vec<u8> {
-    Key::of(OWN_ID).bytes(claim.as_str().as_bytes()).done()
+    let (whose, digest) = claim.as_str().rsplit_once('.').unwrap_or(("", claim.as_str()));
+    let digest = digest.get(..DIGEST_CHARS).unwrap_or(digest);
+    let whose = whose.strip_prefix("tally.v1.claim.").unwrap_or(whose);
+    Key::of(OWN_ID).bytes(digest.as_bytes()).bytes(whose.as_bytes()).done()
 }
 
 pub(crate) fn merchant(merchant: MerchantId) -> Vec<u8> {
@@ -158,7 +177,7 @@ pub(crate) fn count(name: &str) -> Vec<u8> {
 }
 
 pub(crate) fn awaiting(order: &OrderId) -> Vec<u8> {
-    Key::of(AWAITING).name(order.as_str()).done()
+    Key::of(AWAITING).order(order).done()
 }
 
 pub(crate) fn all_awaiting() -> Vec<u8> {
@@ -166,7 +185,7 @@ pub(crate) fn all_awaiting() -> Vec<u8> {
 }
 
 pub(crate) fn by_merchant(merchant: MerchantId, created: Timestamp, order: &OrderId) -> Vec<u8> {
-    Key::of(BY_MERCHANT).number(merchant.get()).number(millis(created)).name(order.as_str()).done()
+    Key::of(BY_MERCHANT).number(merchant.get()).number(millis(created)).order(order).done()
 }
 
 pub(crate) fn of_merchant(merchant: MerchantId) -> Vec<u8> {
@@ -174,7 +193,7 @@ pub(crate) fn of_merchant(merchant: MerchantId) -> Vec<u8> {
 }
 
 pub(crate) fn by_creation(created: Timestamp, order: &OrderId) -> Vec<u8> {
-    Key::of(BY_CREATION).number(millis(created)).name(order.as_str()).done()
+    Key::of(BY_CREATION).number(millis(created)).order(order).done()
 }
 
 pub(crate) fn all_by_creation() -> Vec<u8> {
@@ -184,7 +203,7 @@ pub(crate) fn all_by_creation() -> Vec<u8> {
 /// A threshold stands under its script's place, which no change of the number of shards moves.
 pub(crate) fn threshold(chain: &ChainId, height: Height, place: Place, order: &OrderId) -> Vec<u8> {
     let key = Key::of(THRESHOLD).name(chain.as_str()).number(height.get());
-    key.number(place.get()).name(order.as_str()).done()
+    key.number(place.get()).order(order).done()
 }
 
 /// Thresholds at a height, of every order.
@@ -195,7 +214,7 @@ pub(crate) fn thresholds_at(chain: &ChainId, height: Height) -> Vec<u8> {
 /// A height whose becoming final an order waits for.
 pub(crate) fn finality(chain: &ChainId, height: Height, place: Place, order: &OrderId) -> Vec<u8> {
     let key = Key::of(FINALITY).name(chain.as_str()).number(height.get());
-    key.number(place.get()).name(order.as_str()).done()
+    key.number(place.get()).order(order).done()
 }
 
 /// What waits for a height to become final, of every order.
@@ -204,7 +223,7 @@ pub(crate) fn finality_at(chain: &ChainId, height: Height) -> Vec<u8> {
 }
 
 pub(crate) fn deadline(at: Timestamp, kind: u8, order: &OrderId) -> Vec<u8> {
-    Key::of(DEADLINE).number(millis(at)).byte(kind).name(order.as_str()).done()
+    Key::of(DEADLINE).number(millis(at)).byte(kind).order(order).done()
 }
 
 /// Every deadline before `end`, as bounds.
@@ -223,16 +242,16 @@ pub(crate) fn closed_until(end: Timestamp) -> (Vec<u8>, Vec<u8>) {
 }
 
 pub(crate) fn delivery(order: &OrderId, endpoint: &str) -> Vec<u8> {
-    Key::of(DELIVERY).name(order.as_str()).bytes(endpoint.as_bytes()).done()
+    Key::of(DELIVERY).order(order).bytes(endpoint.as_bytes()).done()
 }
 
 /// All endpoints of an order.
 pub(crate) fn deliveries_of(order: &OrderId) -> Vec<u8> {
-    Key::of(DELIVERY).name(order.as_str()).done()
+    Key::of(DELIVERY).order(order).done()
 }
 
 pub(crate) fn undelivered(partition: u8, due: Timestamp, order: &OrderId, endpoint: &str) -> Vec<u8> {
-    let key = Key::of(UNDELIVERED).byte(partition).number(millis(due)).name(order.as_str());
+    let key = Key::of(UNDELIVERED).byte(partition).number(millis(due)).order(order);
     key.bytes(endpoint.as_bytes()).done()
 }
 
@@ -243,24 +262,89 @@ pub(crate) fn undelivered_until(partition: u8, end: Timestamp) -> (Vec<u8>, Vec<
     (from.done(), to.done())
 }
 
-pub(crate) fn reached(position: Position, version: u32, order: &OrderId) -> Vec<u8> {
-    Key::of(REACHED).number(position.get()).number(version.into()).name(order.as_str()).done()
+/// The row of so many positions that versions reached at one of them stand in, and which of several such rows.
+pub(crate) fn reached(position: Position, row: u32) -> Vec<u8> {
+    Key::of(REACHED).number(position.get() / REACHED_POSITIONS).number(row.into()).done()
 }
 
-/// What was reached after a position, as bounds.
+/// Every row that versions reached at a position may stand in, as bounds.
+pub(crate) fn reached_at(position: Position) -> (Vec<u8>, Vec<u8>) {
+    let rows = Key::of(REACHED).number(position.get() / REACHED_POSITIONS).done();
+    let end = after(&rows);
+    (rows, end)
+}
+
+/// The rows of what was reached after a position, as bounds; the first may begin with what was reached before.
 pub(crate) fn reached_after(position: Position) -> (Vec<u8>, Vec<u8>) {
-    (Key::of(REACHED).number(position.next().get()).done(), after(&[REACHED]))
+    (reached_at(position.next()).0, after(&[REACHED]))
 }
 
-/// The order id that begins at `at` and ends with a zero byte.
+/// Marks an order id that is not of digits alone: it stands there as it is, up to a zero byte.
+const AS_TEXT: u8 = u8::MAX;
+
+/// Writes an order's id so that one knows where it ends: most are of digits alone, and two of those fit a byte.
+pub(crate) fn put_order(bytes: &mut Vec<u8>, order: &OrderId) {
+    let text = order.as_str().as_bytes();
+    match u8::try_from(text.len()) {
+        Ok(length) if length < AS_TEXT && text.iter().all(u8::is_ascii_digit) => {
+            bytes.push(length);
+            let digit = |at: Option<&u8>| at.map_or(0, |digit| digit - b'0');
+            bytes.extend(text.chunks(2).map(|two| (digit(two.first()) << 4) | digit(two.get(1))));
+        }
+        _ => {
+            bytes.push(AS_TEXT);
+            bytes.extend_from_slice(text);
+            bytes.push(0);
+        }
+    }
+}
+
+/// Reads what [`put_order`] wrote; answers what follows it as well.
+pub(crate) fn read_order(bytes: &[u8]) -> Option<(OrderId, &[u8])> {
+    let (&length, rest) = bytes.split_first()?;
+    if length == AS_TEXT {
+        let end = rest.iter().position(|byte| *byte == 0)?;
+        let order = std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()?;
+        return Some((order, rest.get(end.checked_add(1)?..)?));
+    }
+    let length = usize::from(length);
+    let (packed, rest) = rest.split_at_checked(length.div_ceil(2))?;
+    let mut text = String::with_capacity(length.saturating_add(1));
+    for byte in packed {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(digit.min(9) + b'0'));
+        }
+    }
+    text.truncate(length);
+    Some((text.parse().ok()?, rest))
+}
+
+/// The order id that begins at `at`.
 pub(crate) fn order_at(key: &[u8], at: usize) -> Option<OrderId> {
-    let rest = key.get(at..)?;
-    let end = rest.iter().position(|byte| *byte == 0)?;
-    std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()
+    read_order(key.get(at..)?).map(|(order, _)| order)
 }
 
 /// The big-endian number at `at`.
 pub(crate) fn number_at(key: &[u8], at: usize) -> Option<u64> {
     let bytes = key.get(at..at.checked_add(8)?)?;
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_as_they_were_written() {
+        for id in ["20181006113100525110123456", "2018100611310052511012345", "ord_0198c7", "7", "00"] {
+            let Ok(order) = id.parse::<OrderId>() else { continue };
+            let mut bytes = Vec::new();
+            put_order(&mut bytes, &order);
+            for cut in 0..bytes.len() {
+                assert!(read_order(&bytes[..cut]).is_none(), "{id} cut at {cut}");
+            }
+            bytes.push(9);
+            assert_eq!(read_order(&bytes), Some((order, &[9][..])), "{id}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod archiver;
 mod cache;
 mod codec;
 mod duties;
+mod filter;
 mod fold;
 mod keys;
 mod model;

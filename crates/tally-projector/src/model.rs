@@ -30,6 +30,9 @@ const CHANGES_KEPT: usize = 4_096;
 /// How many index rows are read at once while orders are filtered.
 const PAGE: usize = 200;
 
+/// How many rows of reached versions are read at once.
+const REACHED_PAGE: usize = 16;
+
 /// What was folded, for reading.
 pub struct Model {
     store: RwLock<Arc<dyn Store>>,
@@ -224,25 +227,31 @@ fn last_fact(store: &dyn Source, subject: &Subject) -> Result<Position, PortErro
 
 /// The versions after a position: whole facts only, unless one alone is more than `limit`.
 fn reached(store: &dyn Store, after: Position, limit: usize) -> Result<Vec<VersionReached>, PortError> {
-    let (from, to) = keys::reached_after(after);
-    let position = |key: &[u8]| keys::number_at(key, 1);
-    let mut rows = store.range(&from, &to, limit.saturating_add(1))?;
-    if rows.len() > limit {
-        let cut = rows.last().and_then(|(key, _)| position(key));
-        let whole = rows.iter().take_while(|(key, _)| position(key) != cut).count();
-        if whole > 0 {
-            rows.truncate(whole);
-        } else if let Some(at) = cut {
-            let end = keys::reached_after(Position::new(at)).0;
-            rows = Source::range(store, &from, &end)?;
+    let (mut from, to) = keys::reached_after(after);
+    let mut found: Vec<rows::Reached> = Vec::new();
+    let is_enough = |found: &[rows::Reached]| {
+        let ends = found.first().zip(found.last());
+        found.len() > limit && ends.is_some_and(|(first, last)| first.position != last.position)
+    };
+    while !is_enough(&found) {
+        let page = store.range(&from, &to, REACHED_PAGE)?;
+        let Some((last, _)) = page.last() else { break };
+        from = keys::following(last);
+        for (key, row) in &page {
+            found.extend(rows::read_reached(key, row)?.into_iter().filter(|one| one.position > after));
         }
     }
-    let mut reached = Vec::with_capacity(rows.len());
-    for (key, value) in rows {
-        let (Some(at), Some(id)) = (position(&key), keys::order_at(&key, 17)) else { continue };
-        let Some(order) = load(store, &id)? else { continue };
-        let version = value.try_into().map_or(0, u32::from_be_bytes);
-        reached.push(VersionReached { position: Position::new(at), version, order });
+    found.sort();
+    if let Some(cut) = found.get(limit).map(|one| one.position) {
+        match found.iter().take_while(|one| one.position != cut).count() {
+            0 => found.retain(|one| one.position == cut),
+            whole => found.truncate(whole),
+        }
+    }
+    let mut reached = Vec::with_capacity(found.len());
+    for rows::Reached { position, version, order } in found {
+        let Some(order) = load(store, &order)? else { continue };
+        reached.push(VersionReached { position, version, order });
     }
     Ok(reached)
 }

@@ -15,6 +15,9 @@ use crate::{codec, keys};
 /// The largest piece of an order in one row: under the store's limit for values.
 pub(crate) const PART_MAX: usize = 60_000;
 
+/// Bytes of a row of versions that were reached; more go into another.
+pub(crate) const REACHED_MAX: usize = 4_000;
+
 /// The name of the count of versions that are not delivered.
 pub(crate) const BACKLOG: &str = "backlog";
 
@@ -59,14 +62,20 @@ pub(crate) fn order(source: &(impl Source + ?Sized), id: &OrderId) -> Result<Opt
     for part in 1..parts {
         bytes.extend(source.get(&keys::order_part(id, part))?.unwrap_or_default());
     }
-    let order = codec::from_bytes(&format!("order {id}"), &bytes)?;
+    let order = codec::from_bytes(format_args!("order {id}"), &bytes)?;
     Ok(Some((order, parts)))
 }
 
 /// An order's rows: pieces, the first with their number in front.
 pub(crate) fn order_parts(order: &Order) -> Result<Vec<Vec<u8>>, PortError> {
-    let bytes = codec::to_bytes(&format!("order {}", order.id()), order)?;
-    let mut parts: Vec<Vec<u8>> = bytes.chunks(PART_MAX).map(<[u8]>::to_vec).collect();
+    let mut bytes = Vec::with_capacity(2_048);
+    bytes.push(1);
+    let mut bytes = codec::append(format_args!("order {}", order.id()), order, bytes)?;
+    if bytes.len() <= PART_MAX {
+        return Ok(vec![bytes]);
+    }
+    let whole = bytes.split_off(1);
+    let mut parts: Vec<Vec<u8>> = whole.chunks(PART_MAX).map(<[u8]>::to_vec).collect();
     let count = u8::try_from(parts.len())
         .map_err(|_| PortError::persistent(format!("order {} has outgrown the read model", order.id())))?;
     if let Some(first) = parts.first_mut() {
@@ -82,7 +91,7 @@ pub(crate) fn shard(
     shard: Shard,
 ) -> Result<ChainState, PortError> {
     let known = match source.get(&keys::chain(chain, shard.index()))? {
-        Some(bytes) => codec::from_bytes(&format!("chain {chain}"), &bytes)?,
+        Some(bytes) => codec::from_bytes(format_args!("chain {chain}"), &bytes)?,
         None => ChainState::default(),
     };
     Ok(ChainState { shard, ..known })
@@ -91,7 +100,7 @@ pub(crate) fn shard(
 /// All shards of a chain; none before the first fact about it.
 pub(crate) fn shards(source: &(impl Source + ?Sized), chain: &ChainId) -> Result<Vec<ChainState>, PortError> {
     let Some(first) = source.get(&keys::chain(chain, 0))? else { return Ok(Vec::new()) };
-    let first: ChainState = codec::from_bytes(&format!("chain {chain}"), &first)?;
+    let first: ChainState = codec::from_bytes(format_args!("chain {chain}"), &first)?;
     Shard::all(first.shard.count()).map(|one| shard(source, chain, one)).collect()
 }
 
@@ -125,7 +134,7 @@ pub(crate) fn merchant(
     id: MerchantId,
 ) -> Result<Option<Merchant>, PortError> {
     let bytes = source.get(&keys::merchant(id))?;
-    bytes.map(|bytes| codec::from_json(&format!("merchant {id}"), &bytes)).transpose()
+    bytes.map(|bytes| codec::from_json(format_args!("merchant {id}"), &bytes)).transpose()
 }
 
 pub(crate) fn key_counter(
@@ -133,7 +142,7 @@ pub(crate) fn key_counter(
     key: &Fingerprint,
 ) -> Result<Option<KeyCounter>, PortError> {
     let bytes = source.get(&keys::key_counter(key))?;
-    bytes.map(|bytes| codec::from_bytes(&format!("key {key}"), &bytes)).transpose()
+    bytes.map(|bytes| codec::from_bytes(format_args!("key {key}"), &bytes)).transpose()
 }
 
 pub(crate) fn delivery(
@@ -142,30 +151,87 @@ pub(crate) fn delivery(
     endpoint: &str,
 ) -> Result<DeliveryState, PortError> {
     match source.get(&keys::delivery(order, endpoint))? {
-        Some(bytes) => codec::from_bytes(&format!("the deliveries of order {order}"), &bytes),
+        Some(bytes) => codec::from_bytes(format_args!("the deliveries of order {order}"), &bytes),
         None => Ok(DeliveryState::default()),
     }
 }
 
 /// An order id that is the whole value of a row.
 pub(crate) fn order_id(bytes: Option<Vec<u8>>) -> Option<OrderId> {
-    std::str::from_utf8(&bytes?).ok()?.parse().ok()
+    keys::read_order(&bytes?).map(|(order, _)| order)
+}
+
+/// Writes what [`order_id`] reads.
+pub(crate) fn of_order(order: &OrderId) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(32);
+    keys::put_order(&mut bytes, order);
+    bytes
 }
 
 /// A claim: the order it is for, and where it stands in the log.
 pub(crate) fn claim(order: &OrderId, position: Position) -> Vec<u8> {
-    [&position.get().to_be_bytes(), order.as_str().as_bytes()].concat()
+    let mut bytes = of_order(order);
+    bytes.extend_from_slice(&position.get().to_be_bytes());
+    bytes
 }
 
 /// Reads what [`claim`] wrote.
 pub(crate) fn read_claim(bytes: Option<Vec<u8>>) -> Option<(OrderId, Position)> {
     let bytes = bytes?;
-    let (position, order) = bytes.split_first_chunk::<8>()?;
-    let order = std::str::from_utf8(order).ok()?.parse().ok()?;
-    Some((order, Position::new(u64::from_be_bytes(*position))))
+    let (order, position) = keys::read_order(&bytes)?;
+    Some((order, Position::new(codec::number(position)?)))
+}
+
+/// A version that was reached, as it stands in a row with others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Reached {
+    pub(crate) position: Position,
+    pub(crate) version: u32,
+    pub(crate) order: OrderId,
+}
+
+/// Adds a version that was reached to a row: its position among the row's, its number, and the order.
+pub(crate) fn add_reached(row: &mut Vec<u8>, position: Position, version: u32, order: &OrderId) {
+    row.push(u8::try_from(position.get() % keys::REACHED_POSITIONS).unwrap_or(u8::MAX));
+    row.extend_from_slice(&version.to_be_bytes());
+    keys::put_order(row, order);
+}
+
+/// Reads what [`add_reached`] wrote.
+pub(crate) fn read_reached(key: &[u8], row: &[u8]) -> Result<Vec<Reached>, PortError> {
+    let damaged = || {
+        PortError::persistent("versions in the read model cannot be read: rebuild it with `tally rebuild`")
+    };
+    let first = keys::number_at(key, 1).ok_or_else(damaged)?.saturating_mul(keys::REACHED_POSITIONS);
+    let mut all = Vec::new();
+    let mut rest = row;
+    while !rest.is_empty() {
+        let (head, tail) = rest.split_first_chunk::<5>().ok_or_else(damaged)?;
+        let [at, number @ ..] = *head;
+        let (order, tail) = keys::read_order(tail).ok_or_else(damaged)?;
+        let position = Position::new(first.saturating_add(at.into()));
+        all.push(Reached { position, version: u32::from_be_bytes(number), order });
+        rest = tail;
+    }
+    Ok(all)
 }
 
 /// The order and quote that a script was given to.
 pub(crate) fn script_owner(bytes: Option<Vec<u8>>) -> Result<Option<(OrderId, u32)>, PortError> {
-    bytes.map(|bytes| codec::from_bytes("the owner of a script", &bytes)).transpose()
+    let Some(bytes) = bytes else { return Ok(None) };
+    let damaged = || {
+        PortError::persistent(
+            "the owner of a script in the read model cannot be read: rebuild it with `tally rebuild`",
+        )
+    };
+    let (order, quote) = keys::read_order(&bytes).ok_or_else(damaged)?;
+    let quote = quote.try_into().map_err(|_| damaged())?;
+    Ok(Some((order, u32::from_be_bytes(quote))))
+}
+
+/// Writes what [`script_owner`] reads.
+pub(crate) fn of_owner(order: &OrderId, quote: u32) -> Vec<u8> {
+    let mut bytes = of_order(order);
+    bytes.extend_from_slice(&quote.to_be_bytes());
+    bytes
 }

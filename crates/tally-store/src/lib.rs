@@ -5,6 +5,8 @@
 //! process waits, so commits should have 500 rows at most, and 100 while catching up beside live appends.
 
 mod files;
+mod leaf;
+mod packed;
 mod rows;
 mod store;
 

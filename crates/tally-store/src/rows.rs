@@ -10,16 +10,43 @@ const PIECE_BYTES: usize = 6 * 1024;
 const ROW: u8 = b'r';
 /// Further pieces of a value: this, the key, and the piece's number from 1.
 const PIECE: u8 = b'p';
+/// Leaves: this and their first key.
+const LEAF: u8 = b'b';
+/// In place of the number of pieces: the row was removed, and whatever a leaf has for its key does not count.
+const REMOVED: u8 = u8::MAX;
 /// Set while everything is being removed.
 pub(crate) const CLEARING: &[u8] = b"c";
 
 /// Bytes before a row's first piece: the checksum, and how many pieces follow.
-const HEAD_BYTES: usize = 5;
+pub(crate) const HEAD_BYTES: usize = 5;
 
 /// The row of `key`.
 pub(crate) fn row_key(key: &[u8]) -> Vec<u8> {
     [&[ROW], key].concat()
 }
+
+/// The end of all rows proper.
+pub(crate) fn rows_end() -> Vec<u8> {
+    vec![ROW + 1]
+}
+
+/// Where the leaf with this first key lies.
+pub(crate) fn leaf_key(first: &[u8]) -> Vec<u8> {
+    [&[LEAF], first].concat()
+}
+
+/// The first key of a leaf.
+pub(crate) fn key_of_leaf(leaf: &[u8]) -> Option<&[u8]> {
+    leaf.strip_prefix(&[LEAF])
+}
+
+/// The end of all leaves.
+pub(crate) fn leaves_end() -> Vec<u8> {
+    vec![LEAF + 1]
+}
+
+/// The prefix of all leaves.
+pub(crate) const LEAVES: &[u8] = &[LEAF];
 
 /// The caller's key of a row; `None` where it is none.
 pub(crate) fn key_of_row(row: &[u8]) -> Option<&[u8]> {
@@ -61,9 +88,36 @@ pub(crate) fn encode(key: &[u8], value: &[u8]) -> Pieces {
     Pieces { row, further }
 }
 
+/// What a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Its value is in the row itself.
+    Whole,
+    /// Its value has further pieces.
+    Large,
+    /// It says that there is no such row any more.
+    Removed,
+}
+
+/// What a row is. One that is no row of ours is found out when its value is read.
+pub(crate) fn kind(row: &[u8]) -> Kind {
+    match row.get(HEAD_BYTES - 1) {
+        Some(0) => Kind::Whole,
+        Some(&REMOVED) => Kind::Removed,
+        _ => Kind::Large,
+    }
+}
+
 /// How many further pieces a row has; `None` where it is no row of ours.
 pub(crate) fn further_pieces(row: &[u8]) -> Option<u8> {
     row.get(HEAD_BYTES - 1).copied()
+}
+
+/// What stands in a row's place once it is removed.
+pub(crate) fn removed(key: &[u8]) -> Vec<u8> {
+    let mut row = checksum(key, REMOVED, [&[], &[]]).to_be_bytes().to_vec();
+    row.push(REMOVED);
+    row
 }
 
 /// The value of a row with its further pieces in order; `None` where it is damaged.

@@ -1,14 +1,16 @@
 //! The store itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 use tally_ports::{PortError, Rows, Store, WriteBatch};
 
 use crate::files::{self, Claim};
-use crate::rows;
+use crate::packed::{self, Ascending, Changes, Descending};
+use crate::{leaf, rows};
 
 /// Bytes of a key.
 const KEY_BYTES_MAX: usize = 512;
@@ -16,6 +18,8 @@ const KEY_BYTES_MAX: usize = 512;
 const VALUE_BYTES_MAX: usize = 64 * 1024;
 /// Rows removed in one commit while clearing.
 const CLEAR_ROWS: usize = 500;
+/// A commit of so many rows packs them into leaves.
+const PACK_ROWS_MIN: usize = 5_000;
 
 /// How many further pieces the values have that have any.
 type Large = HashMap<Vec<u8>, u8>;
@@ -30,6 +34,12 @@ pub struct SledStore {
     writer: Mutex<Writer>,
     /// Whoever reads or writes a value of several pieces holds this, so that none is seen half.
     large: RwLock<Large>,
+    /// Whether there are leaves. Once there are, whoever looks for a row in both places holds `packing` meanwhile.
+    packed: AtomicBool,
+    /// Held by a commit that moves rows into leaves.
+    packing: RwLock<()>,
+    /// Rows from which on a commit is packed.
+    pack_rows_min: usize,
     _claim: Claim,
 }
 
@@ -54,8 +64,14 @@ impl SledStore {
             db,
             writer: Mutex::new(Writer { file, failed: false }),
             large: RwLock::default(),
+            packed: AtomicBool::new(false),
+            packing: RwLock::default(),
+            pack_rows_min: PACK_ROWS_MIN,
             _claim: claim,
         };
+        let leaf =
+            store.db.scan_prefix(rows::LEAVES).next().transpose().map_err(|error| store.damaged(error))?;
+        store.packed.store(leaf.is_some(), Ordering::SeqCst);
         let mut large = Large::new();
         for row in store.db.scan_prefix(rows::PIECES).keys() {
             let row = row.map_err(|error| store.damaged(error))?;
@@ -82,13 +98,17 @@ impl SledStore {
         .because(cause)
     }
 
-    /// The value in a row as sled gave it.
+    /// The value in a row as sled gave it; `None` where the row says that there is none.
     fn value(&self, key: &[u8], row: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
-        if rows::further_pieces(row) == Some(0) {
-            let value = rows::decode(key, row, &[]);
-            return value.map(Some).ok_or_else(|| self.damaged(format!("the sum of {key:02x?} is wrong")));
+        match rows::kind(row) {
+            rows::Kind::Whole => {
+                let value = rows::decode(key, row, &[]);
+                value.map(Some).ok_or_else(|| self.damaged(format!("the sum of {key:02x?} is wrong")))
+            }
+            rows::Kind::Removed if row == rows::removed(key) => Ok(None),
+            rows::Kind::Removed => Err(self.damaged(format!("the sum of {key:02x?} is wrong"))),
+            rows::Kind::Large => self.large_value(key),
         }
-        self.large_value(key)
     }
 
     /// Reads a value of several pieces, anew, while nobody changes one.
@@ -96,6 +116,9 @@ impl SledStore {
         let _unchanged = self.large.read().unwrap_or_else(PoisonError::into_inner);
         let read = |key: Vec<u8>| self.db.get(key).map_err(|error| self.damaged(error));
         let Some(row) = read(rows::row_key(key))? else { return Ok(None) };
+        if rows::kind(&row) == rows::Kind::Removed {
+            return Ok(None);
+        }
         let mut further = Vec::new();
         for number in 1..=rows::further_pieces(&row).unwrap_or(0) {
             further.extend(read(rows::piece_key(key, number))?);
@@ -104,43 +127,96 @@ impl SledStore {
         value.map(Some).ok_or_else(|| self.damaged(format!("the sum of {key:02x?} is wrong")))
     }
 
-    fn collect(
+    fn is_packed(&self) -> bool {
+        self.packed.load(Ordering::SeqCst)
+    }
+
+    /// Reads a row where it stands by itself, else from its leaf.
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
+        match self.db.get(rows::row_key(key)).map_err(|error| self.damaged(error))? {
+            Some(row) => self.value(key, &row),
+            None if self.is_packed() => packed::get(&self.db, key).map_err(|error| self.damaged(error)),
+            None => Ok(None),
+        }
+    }
+
+    /// Rows of their own as `found`, and those of leaves as `leaves` answers them, both in the same order.
+    fn merge(
         &self,
         found: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
+        mut leaves: impl FnMut() -> Result<Option<(Vec<u8>, Vec<u8>)>, packed::Fault>,
+        is_before: impl Fn(&[u8], &[u8]) -> bool,
         limit: usize,
     ) -> Result<Rows, PortError> {
         let mut result = Rows::new();
-        for row in found.take(limit) {
+        let mut from_leaf = leaves().map_err(|error| self.damaged(error))?;
+        for row in found {
+            if result.len() >= limit {
+                return Ok(result);
+            }
             let (row, bytes) = row.map_err(|error| self.damaged(error))?;
             let Some(key) = rows::key_of_row(&row) else { continue };
+            while let Some(first) = from_leaf.take_if(|(first, _)| is_before(first, key)) {
+                result.push(first);
+                if result.len() >= limit {
+                    return Ok(result);
+                }
+                from_leaf = leaves().map_err(|error| self.damaged(error))?;
+            }
+            if from_leaf.take_if(|(first, _)| first == key).is_some() {
+                from_leaf = leaves().map_err(|error| self.damaged(error))?;
+            }
             // A value of several pieces may have gone since.
             if let Some(value) = self.value(key, &bytes)? {
                 result.push((key.to_vec(), value));
             }
         }
+        while result.len() < limit
+            && let Some(row) = from_leaf.take()
+        {
+            result.push(row);
+            from_leaf = leaves().map_err(|error| self.damaged(error))?;
+        }
         Ok(result)
     }
 
-    /// Applies one batch of sled, durable when it answers.
-    fn write(&self, writer: &mut Writer, batch: sled::Batch) -> Result<(), PortError> {
+    /// Applies one batch of sled: readers see it, and [`Self::make_durable`] has to follow.
+    fn apply(&self, writer: &mut Writer, batch: sled::Batch) -> Result<(), PortError> {
         if writer.failed {
             return Err(PortError::persistent(format!(
                 "an earlier write to the store in {} failed: start again",
                 self.dir.display()
             )));
         }
-        // After a failed write or fsync nobody knows what is on the disk; asking again would say that all is well.
-        let written = self.db.apply_batch(batch).map_err(Into::into);
-        written.and_then(|()| files::make_durable(&self.db, &writer.file)).map_err(|error| {
-            writer.failed = true;
-            PortError::persistent(format!("the store in {} cannot be written", self.dir.display()))
-                .because(error)
-        })
+        let applied = self.db.apply_batch(batch);
+        applied.map_err(|error| self.failed(writer, error))
+    }
+
+    /// Waits until the disk has what was applied.
+    fn make_durable(&self, writer: &mut Writer) -> Result<(), PortError> {
+        let durable = files::make_durable(&self.db, &writer.file);
+        durable.map_err(|error| self.failed(writer, error))
+    }
+
+    /// Applies one batch of sled, durable when it answers.
+    fn write(&self, writer: &mut Writer, batch: sled::Batch) -> Result<(), PortError> {
+        self.apply(writer, batch)?;
+        self.make_durable(writer)
+    }
+
+    /// After a failed write or fsync nobody knows what is on the disk; asking again would say that all is well.
+    fn failed(
+        &self,
+        writer: &mut Writer,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> PortError {
+        writer.failed = true;
+        PortError::persistent(format!("the store in {} cannot be written", self.dir.display())).because(cause)
     }
 }
 
 /// The last change of each key.
-fn final_changes(batch: WriteBatch) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>, PortError> {
+fn final_changes(batch: WriteBatch) -> Result<Changes, PortError> {
     for (key, value) in &batch.rows {
         let bytes = value.as_ref().map_or(0, Vec::len);
         if key.len() > KEY_BYTES_MAX || bytes > VALUE_BYTES_MAX {
@@ -151,38 +227,25 @@ fn final_changes(batch: WriteBatch) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>
             )));
         }
     }
-    Ok(batch.rows.into_iter().collect())
+    let mut rows = batch.rows;
+    if !rows.is_sorted_by(|a, b| a.0 < b.0) {
+        // Of changes of one key the last one holds: a stable sort keeps them in their order.
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        rows.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                kept.1 = later.1.take();
+            }
+            same
+        });
+    }
+    Ok(rows)
 }
 
-impl Store for SledStore {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
-        match self.db.get(rows::row_key(key)).map_err(|error| self.damaged(error))? {
-            Some(row) => self.value(key, &row),
-            None => Ok(None),
-        }
-    }
-
-    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, PortError> {
-        if from >= to {
-            return Ok(Rows::new());
-        }
-        self.collect(self.db.range(rows::row_key(from)..rows::row_key(to)), limit)
-    }
-
-    fn range_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, PortError> {
-        if from >= to {
-            return Ok(Rows::new());
-        }
-        self.collect(self.db.range(rows::row_key(from)..rows::row_key(to)).rev(), limit)
-    }
-
-    fn commit(&self, batch: WriteBatch) -> Result<(), PortError> {
-        let changes = final_changes(batch)?;
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = sled::Batch::default();
+impl SledStore {
+    /// Puts changes into a batch as rows of their own; answers how many further pieces values have or had.
+    fn put_rows(&self, changes: Changes, batch: &mut sled::Batch) -> Result<Vec<(Vec<u8>, u8)>, PortError> {
+        let packed = self.is_packed();
         // Only this thread changes it, under the writer's lock.
         let large = self.large.read().unwrap_or_else(PoisonError::into_inner);
         let mut larger = Vec::new();
@@ -198,6 +261,11 @@ impl Store for SledStore {
                         batch.insert(rows::piece_key(&key, after), piece);
                     }
                 }
+                None if packed
+                    && packed::get(&self.db, &key).map_err(|error| self.damaged(error))?.is_some() =>
+                {
+                    batch.insert(rows::row_key(&key), rows::removed(&key));
+                }
                 None => batch.remove(rows::row_key(&key)),
             }
             for number in after.saturating_add(1)..=before {
@@ -207,20 +275,106 @@ impl Store for SledStore {
                 larger.push((key, after));
             }
         }
-        drop(large);
+        Ok(larger)
+    }
+
+    /// A small commit: each row by itself.
+    fn apply_rows(&self, writer: &mut Writer, changes: Changes) -> Result<(), PortError> {
+        let mut batch = sled::Batch::default();
+        let larger = self.put_rows(changes, &mut batch)?;
         if larger.is_empty() {
-            return self.write(&mut writer, batch);
+            return self.apply(writer, batch);
         }
         let mut large = self.large_mut();
-        self.write(&mut writer, batch)?;
-        for (key, pieces) in larger {
-            if pieces > 0 {
-                large.insert(key, pieces);
-            } else {
-                large.remove(&key);
-            }
-        }
+        self.apply(writer, batch)?;
+        note_pieces(&mut large, larger);
         Ok(())
+    }
+
+    /// A large commit: small rows go into leaves.
+    fn apply_packed(&self, writer: &mut Writer, changes: Changes) -> Result<(), PortError> {
+        let mut batch = sled::Batch::default();
+        let large = self.large.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_small = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| {
+            let bytes = value.as_ref().map_or(0, Vec::len);
+            key.len().saturating_add(bytes).saturating_add(rows::HEAD_BYTES) <= leaf::ROW_BYTES_MAX
+                && (large.is_empty() || !large.contains_key(key))
+        };
+        let (small, others) = match changes.iter().all(is_small) {
+            true => (changes, Changes::new()),
+            false => changes.into_iter().partition(is_small),
+        };
+        let apart: Vec<Vec<u8>> = others.iter().map(|(key, _)| key.clone()).collect();
+        let larger = self.put_rows(others, &mut batch)?;
+        packed::pack(&self.db, small, &apart, &mut batch).map_err(|error| self.damaged(error))?;
+        let mut large = self.large_mut();
+        let _packing = self.packing.write().unwrap_or_else(PoisonError::into_inner);
+        self.apply(writer, batch)?;
+        self.packed.store(true, Ordering::SeqCst);
+        note_pieces(&mut large, larger);
+        Ok(())
+    }
+}
+
+fn note_pieces(large: &mut Large, changed: Vec<(Vec<u8>, u8)>) {
+    for (key, pieces) in changed {
+        if pieces > 0 {
+            large.insert(key, pieces);
+        } else {
+            large.remove(&key);
+        }
+    }
+}
+
+impl Store for SledStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
+        let _unmoved = self.packing.read().unwrap_or_else(PoisonError::into_inner);
+        self.read(key)
+    }
+
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, PortError> {
+        if from >= to {
+            return Ok(Rows::new());
+        }
+        let _unmoved = self.packing.read().unwrap_or_else(PoisonError::into_inner);
+        let found = self.db.range(rows::row_key(from)..rows::row_key(to));
+        if !self.is_packed() {
+            return self.merge(found, || Ok(None), |_, _| false, limit);
+        }
+        let mut leaves = Ascending::new(&self.db, from, to);
+        self.merge(found, || leaves.next(), |leaf, row| leaf < row, limit)
+    }
+
+    fn range_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, PortError> {
+        if from >= to {
+            return Ok(Rows::new());
+        }
+        let _unmoved = self.packing.read().unwrap_or_else(PoisonError::into_inner);
+        let found = self.db.range(rows::row_key(from)..rows::row_key(to)).rev();
+        if !self.is_packed() {
+            return self.merge(found, || Ok(None), |_, _| false, limit);
+        }
+        let mut leaves = Descending::new(&self.db, from, to);
+        self.merge(found, || leaves.next(), |leaf, row| leaf > row, limit)
+    }
+
+    fn commit(&self, batch: WriteBatch) -> Result<(), PortError> {
+        self.commit_seen(batch, &mut || {})
+    }
+
+    fn commit_seen(&self, batch: WriteBatch, seen: &mut dyn FnMut()) -> Result<(), PortError> {
+        let changes = final_changes(batch)?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if changes.len() >= self.pack_rows_min {
+            self.apply_packed(&mut writer, changes)?;
+        } else {
+            self.apply_rows(&mut writer, changes)?;
+        }
+        seen();
+        self.make_durable(&mut writer)
     }
 
     fn clear(&self) -> Result<(), PortError> {
@@ -245,6 +399,7 @@ impl Store for SledStore {
             self.write(&mut writer, batch)?;
         }
         large.clear();
+        self.packed.store(false, Ordering::SeqCst);
         let mut unmark = sled::Batch::default();
         unmark.remove(rows::CLEARING);
         self.write(&mut writer, unmark)

@@ -354,3 +354,28 @@ fn an_id_follows_from_subject_and_content() {
     assert_eq!(event("1").id, Event { time: Timestamp::EPOCH, ..event("1") }.id);
     assert_ne!(event("1").id, event("2").id);
 }
+
+/// What the scanner takes reads as the parser would have it, and what is damaged is damaged for both.
+#[test]
+fn scanned_or_parsed_it_is_the_same() {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let mut scanned = 0;
+    for file in std::fs::read_dir(dir).unwrap() {
+        let Ok(text) = std::fs::read(file.unwrap().path()) else { continue };
+        let Ok(event) = Event::parsed(&text) else { continue };
+        let json = event.to_json().unwrap();
+        scanned += usize::from(scan(&json).is_some());
+        assert_eq!(Event::from_json(&json).unwrap(), event);
+        for at in 0..json.len() {
+            for byte in [b'"', b'\\', b'0', b'}', b' ', 0, 0xff] {
+                let mut other = json.clone();
+                other[at] = byte;
+                let (one, two) = (Event::from_json(&other).ok(), Event::parsed(&other).ok());
+                assert_eq!(one, two, "{}", String::from_utf8_lossy(&other));
+            }
+            assert!(Event::from_json(&json[..at]).is_err());
+        }
+        assert_eq!(Event::from_json(&[&json[..], b"}"].concat()).ok(), None);
+    }
+    assert!(scanned >= 10, "{scanned} of the golden facts were scanned");
+}

@@ -94,10 +94,16 @@ impl Cursor {
         let (inner, name, from, to) = (self.inner.clone(), self.name, self.next, self.durable());
         let read = tokio::task::spawn_blocking(move || {
             let reader = Reader { dir: &inner.dir, db: &inner.db, tag: name.into() };
-            let stored = reader.facts(from, to, PAGE)?;
-            let ends = stored.first().zip(stored.last()).map(|(first, last)| (first.position, last.position));
-            let facts = stored.iter().filter(|fact| !fact.is_void()).map(|fact| fact.recorded(&inner.dir));
-            Ok::<_, PortError>((ends, facts.collect::<Result<VecDeque<_>, _>>()?))
+            let mut ends: Option<(u64, u64)> = None;
+            let mut facts = VecDeque::with_capacity(PAGE);
+            reader.each(from, to, PAGE, |fact| {
+                ends = Some((ends.map_or(fact.position, |(first, _)| first), fact.position));
+                if !fact.is_void() {
+                    facts.push_back(fact.recorded(&inner.dir)?);
+                }
+                Ok(())
+            })?;
+            Ok::<_, PortError>((ends, facts))
         });
         let (ends, page) = read.await.map_err(|error| cut_off(&self.inner.dir, error))??;
         let first = ends.map_or(to.saturating_add(1), |(first, _)| first);

@@ -159,8 +159,14 @@ pub(super) struct Stored {
     pub(super) previous: u64,
     /// How many further rows it has.
     pub(super) further: u8,
-    /// Its envelope.
-    pub(super) json: Vec<u8>,
+    json: Json,
+}
+
+/// An envelope's bytes, where they lie or put together.
+#[derive(Debug)]
+enum Json {
+    Row(sled::IVec),
+    Pieces(Vec<u8>),
 }
 
 #[derive(Deserialize)]
@@ -172,9 +178,17 @@ struct Identity<'a> {
 }
 
 impl Stored {
+    /// Its envelope.
+    fn json(&self) -> &[u8] {
+        match &self.json {
+            Json::Row(row) => row.get(HEAD_BYTES..).unwrap_or_default(),
+            Json::Pieces(json) => json,
+        }
+    }
+
     /// The fact.
     pub(super) fn event(&self, dir: &Path) -> Result<Event, PortError> {
-        Event::from_json(&self.json).map_err(|error| {
+        Event::from_json(self.json()).map_err(|error| {
             PortError::persistent(format!(
                 "the fact at position {} of the log in {} cannot be read",
                 self.position,
@@ -191,12 +205,12 @@ impl Stored {
 
     /// Whether the position holds no fact.
     pub(super) fn is_void(&self) -> bool {
-        self.json.is_empty()
+        self.json().is_empty()
     }
 
     /// Whether it is this fact on this subject.
     pub(super) fn is(&self, id: &str, subject: &Subject) -> bool {
-        serde_json::from_slice::<Identity<'_>>(&self.json)
+        serde_json::from_slice::<Identity<'_>>(self.json())
             .is_ok_and(|stored| stored.id == id && stored.subject == subject.as_str())
     }
 }
@@ -242,22 +256,41 @@ impl Reader<'_> {
     /// The facts from `from` to `to`, both included, up to `limit`. Without the older ones where those were removed.
     pub(super) fn facts(&self, from: u64, to: u64, limit: usize) -> Result<Vec<Stored>, PortError> {
         let mut facts: Vec<Stored> = Vec::new();
+        self.each(from, to, limit, |fact| {
+            facts.push(fact);
+            Ok(())
+        })?;
+        Ok(facts)
+    }
+
+    /// Takes the facts one by one.
+    pub(super) fn each(
+        &self,
+        from: u64,
+        to: u64,
+        limit: usize,
+        mut take: impl FnMut(Stored) -> Result<(), PortError>,
+    ) -> Result<(), PortError> {
         let end = fact_key(self.tag, to.saturating_add(1));
         let mut rows = self.db.range(fact_key(self.tag, from)..end);
-        while facts.len() < limit
+        let mut before: Option<u64> = None;
+        let mut count = 0;
+        while count < limit
             && let Some(row) = rows.next()
         {
             let (key, bytes) = row.map_err(|error| self.failed(error))?;
-            let fact = self.assemble(&key, &bytes, &mut rows)?;
-            if facts.last().is_some_and(|before| before.position.saturating_add(1) != fact.position) {
+            let fact = self.assemble(&key, bytes, &mut rows)?;
+            if before.is_some_and(|before| before.saturating_add(1) != fact.position) {
                 return Err(damaged(
                     self.dir,
                     &format!("facts before position {} are missing", fact.position),
                 ));
             }
-            facts.push(fact);
+            before = Some(fact.position);
+            count += 1;
+            take(fact)?;
         }
-        Ok(facts)
+        Ok(())
     }
 
     /// The fact at a position; `None` where there is none.
@@ -265,23 +298,28 @@ impl Reader<'_> {
         Ok(self.facts(position, position, 1)?.pop())
     }
 
-    fn assemble(&self, key: &[u8], row: &[u8], rows: &mut sled::Iter) -> Result<Stored, PortError> {
+    fn assemble(&self, key: &[u8], row: sled::IVec, rows: &mut sled::Iter) -> Result<Stored, PortError> {
         let mut whole = || {
             let position = u64::from_be_bytes(key.get(2..)?.try_into().ok()?);
             let (sum, rest) = row.split_first_chunk::<4>()?;
             let (count, rest) = rest.split_first()?;
             let (previous, first) = rest.split_first_chunk::<8>()?;
-            let mut json = first.to_vec();
+            let mut pieces = Vec::new();
             for number in 1..=*count {
+                if number == 1 {
+                    pieces.extend_from_slice(first);
+                }
                 let (piece, bytes) = rows.next()?.ok()?;
                 if piece.strip_prefix(key)? != [number] {
                     return None;
                 }
-                json.extend_from_slice(&bytes);
+                pieces.extend_from_slice(&bytes);
             }
-            let right = checksum(&[key, &[*count], previous, &json]) == u32::from_be_bytes(*sum);
-            let previous = u64::from_be_bytes(*previous);
-            right.then_some(Stored { position, previous, further: *count, json })
+            let json = if *count == 0 { first } else { pieces.as_slice() };
+            let right = checksum(&[key, &[*count], previous, json]) == u32::from_be_bytes(*sum);
+            let (further, previous) = (*count, u64::from_be_bytes(*previous));
+            let json = if further == 0 { Json::Row(row.clone()) } else { Json::Pieces(pieces) };
+            right.then_some(Stored { position, previous, further, json })
         };
         whole().ok_or_else(|| {
             let position = key.get(2..10).and_then(|at| at.try_into().ok()).map_or(0, u64::from_be_bytes);

@@ -29,7 +29,7 @@ impl Fold<'_> {
     }
 
     fn put_chain(&mut self, chain: &ChainId, state: &ChainState) -> Result<(), PortError> {
-        let bytes = codec::to_bytes(&format!("chain {chain}"), state)?;
+        let bytes = codec::to_bytes(format_args!("chain {chain}"), state)?;
         self.rows.put(keys::chain(chain, state.shard.index()), bytes);
         Ok(())
     }

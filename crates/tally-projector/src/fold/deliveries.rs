@@ -7,28 +7,46 @@ use tally_order::Order;
 use tally_ports::PortError;
 use tally_types::{OrderId, Position, Timestamp};
 
-use super::Fold;
+use super::{Fold, Notified};
 use crate::rows::{BACKLOG, DeliveryState};
 use crate::{codec, keys, rows};
 
 /// The endpoint that stands for an order's own `notify_url`.
 pub(crate) const NOTIFY: &str = "notify";
 
+/// An endpoint's state as a row.
+pub(super) fn row(order: &OrderId, state: &DeliveryState) -> Result<Vec<u8>, PortError> {
+    codec::to_bytes(format_args!("the deliveries of order {order}"), state)
+}
+
 impl Fold<'_> {
     /// A new version is due at once, whatever became of the one before.
-    pub(super) fn version_to_deliver(&mut self, order: &Order) -> Result<(), PortError> {
+    pub(super) fn version_to_deliver(
+        &mut self,
+        order: &Order,
+        notified: &mut Notified,
+    ) -> Result<(), PortError> {
         if order.notify_url().is_none_or(str::is_empty) {
             return Ok(());
         }
         // Of a new order nothing was delivered yet: no need to look.
-        let state = match order.version() {
-            1 => DeliveryState::default(),
-            _ => rows::delivery(&self.rows, order.id(), NOTIFY)?,
+        let mut state = match notified.state.take() {
+            Some(state) => state,
+            None if order.version() == 1 => DeliveryState::default(),
+            None => rows::delivery(&self.rows, order.id(), NOTIFY)?,
         };
-        if state.covered >= order.version() {
-            return Ok(());
+        if state.covered < order.version() {
+            self.reschedule(order.id(), NOTIFY, &mut state, Some(order.updated_at()))?;
+            self.note(notified);
         }
-        self.reschedule(order.id(), NOTIFY, state, Some(order.updated_at()))
+        notified.state = Some(state);
+        Ok(())
+    }
+
+    /// The state will differ from the store's row.
+    fn note(&mut self, notified: &mut Notified) {
+        self.changed = self.changed.saturating_add(usize::from(!notified.changed));
+        notified.changed = true;
     }
 
     pub(super) fn delivery_attempted(
@@ -36,10 +54,37 @@ impl Fold<'_> {
         fact: &DeliveryAttempted,
         position: Position,
     ) -> Result<(), PortError> {
-        let Some(current) = self.current_version(&fact.order)? else {
+        let Some(entry) = self.order_entry(&fact.order)? else {
             return Ok(());
         };
-        let mut state = rows::delivery(&self.rows, &fact.order, &fact.endpoint)?;
+        let current = entry.order.version();
+        if fact.endpoint != NOTIFY {
+            let mut state = rows::delivery(&self.rows, &fact.order, &fact.endpoint)?;
+            self.attempted(fact, position, current, &mut state)?;
+            self.rows.put(keys::delivery(&fact.order, &fact.endpoint), row(&fact.order, &state)?);
+            return Ok(());
+        }
+        let mut notified = std::mem::take(&mut entry.notified);
+        let mut state = match notified.state.take() {
+            Some(state) => state,
+            None => rows::delivery(&self.rows, &fact.order, NOTIFY)?,
+        };
+        self.attempted(fact, position, current, &mut state)?;
+        self.note(&mut notified);
+        notified.state = Some(state);
+        if let Some(entry) = self.order_entry(&fact.order)? {
+            entry.notified = notified;
+        }
+        Ok(())
+    }
+
+    fn attempted(
+        &mut self,
+        fact: &DeliveryAttempted,
+        position: Position,
+        current: u32,
+        state: &mut DeliveryState,
+    ) -> Result<(), PortError> {
         let mut due = state.due;
         match &fact.outcome {
             DeliveryOutcome::Acknowledged | DeliveryOutcome::Abandoned { .. } => {
@@ -58,36 +103,28 @@ impl Fold<'_> {
         self.reschedule(&fact.order, &fact.endpoint, state, due)
     }
 
-    fn current_version(&mut self, order: &OrderId) -> Result<Option<u32>, PortError> {
-        Ok(self.order_entry(order)?.map(|entry| entry.order.version()))
-    }
-
     fn reschedule(
         &mut self,
         order: &OrderId,
         endpoint: &str,
-        mut state: DeliveryState,
+        state: &mut DeliveryState,
         due: Option<Timestamp>,
     ) -> Result<(), PortError> {
-        if state.due != due {
-            let partition = order.partition();
-            if let Some(old) = state.due {
-                self.rows.remove(keys::undelivered(partition, old, order, endpoint));
-            }
-            if let Some(new) = due {
-                let row = codec::to_bytes("a due delivery", &(order, endpoint))?;
-                self.rows.put(keys::undelivered(partition, new, order, endpoint), row);
-            }
-            let change = (u64::from(due.is_some()), u64::from(state.due.is_some()));
-            if change.0 != change.1 {
-                self.count(BACKLOG, change.0, change.1)?;
-            }
-            state.due = due;
+        if state.due == due {
+            return Ok(());
         }
-        self.rows.put(
-            keys::delivery(order, endpoint),
-            codec::to_bytes(&format!("the deliveries of order {order}"), &state)?,
-        );
+        let partition = order.partition();
+        if let Some(old) = state.due {
+            self.rows.remove(keys::undelivered(partition, old, order, endpoint));
+        }
+        if let Some(new) = due {
+            let row = codec::to_bytes("a due delivery", &(order, endpoint))?;
+            self.rows.put(keys::undelivered(partition, new, order, endpoint), row);
+        }
+        if due.is_some() != state.due.is_some() {
+            self.count(BACKLOG, due.is_some().into(), state.due.is_some().into())?;
+        }
+        state.due = due;
         Ok(())
     }
 }

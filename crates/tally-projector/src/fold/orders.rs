@@ -5,11 +5,11 @@
 use tally_events::{Deposit, OrderCreated, OrderQuoted, Place, Recorded};
 use tally_order::{DeadlineKind, Exception, Order, Status, Version};
 use tally_ports::{Change, PortError};
-use tally_types::{BlockRef, ChainId, DepositKey, Height, OrderId, Timestamp};
+use tally_types::{BlockRef, ChainId, DepositKey, Height, OrderId, Position, Timestamp};
 
-use super::{Entry, Fold, orphan};
+use super::{Entry, Fold, Notified, orphan};
 use crate::overlay::Source;
-use crate::{codec, keys, rows};
+use crate::{keys, rows};
 
 /// What the indexes say of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,15 +60,16 @@ impl Fold<'_> {
         self.rows.put(keys::by_merchant(order.merchant(), created, order.id()), Vec::new());
         self.rows.put(keys::by_creation(created, order.id()), Vec::new());
         let facets = Facets::of(&order);
-        self.index(None, &facets, &order)?;
+        let mut notified = Notified::default();
+        self.index(None, &facets, &order, &mut notified)?;
         self.changed = self.changed.saturating_add(1);
-        self.orders.insert(fact.order.clone(), Some(Entry { order, facets, parts: 0, changed: true }));
+        let entry = Entry { order, notified, facets, parts: 0, changed: true };
+        self.orders.insert(fact.order.clone(), Some(Box::new(entry)));
         Ok(())
     }
 
     pub(super) fn order_quoted(&mut self, fact: &OrderQuoted, recorded: &Recorded) -> Result<(), PortError> {
-        let owner = codec::to_bytes("the owner of a script", &(&fact.order, fact.quote))?;
-        self.rows.put(keys::script(&fact.chain, &fact.script), owner);
+        self.rows.put(keys::script(&fact.chain, &fact.script), rows::of_owner(&fact.order, fact.quote));
         self.order_fact(&fact.order, recorded)
     }
 
@@ -102,7 +103,7 @@ impl Fold<'_> {
         };
         let key = keys::deposit(chain, &deposit.key);
         if self.rows.get(&key)?.is_none() {
-            self.rows.put(key, order.as_str().into());
+            self.rows.put(key, rows::of_order(&order));
         }
         self.touch(&order, |order| {
             order.apply(recorded);
@@ -131,11 +132,11 @@ impl Fold<'_> {
             let known = rows::order(&self.rows, id)?;
             let entry = known.map(|(order, parts)| {
                 let facets = Facets::of(&order);
-                Entry { order, facets, parts, changed: false }
+                Box::new(Entry { order, notified: Notified::default(), facets, parts, changed: false })
             });
             self.orders.insert(id.clone(), entry);
         }
-        Ok(self.orders.get_mut(id).and_then(Option::as_mut))
+        Ok(self.orders.get_mut(id).and_then(Option::as_deref_mut))
     }
 
     /// Changes an order and everything that follows; false where there is no such order.
@@ -151,14 +152,21 @@ impl Fold<'_> {
         let now = Facets::of(&entry.order);
         let before = std::mem::replace(&mut entry.facets, now);
         if before != entry.facets {
-            self.index(Some(&before), &entry.facets, &entry.order)?;
+            let Entry { order, notified, facets, .. } = &mut *entry;
+            self.index(Some(&before), facets, order, notified)?;
         }
         self.orders.insert(id, Some(entry));
         Ok(true)
     }
 
     /// Brings every index from what held before to what holds now.
-    fn index(&mut self, before: Option<&Facets>, now: &Facets, order: &Order) -> Result<(), PortError> {
+    fn index(
+        &mut self,
+        before: Option<&Facets>,
+        now: &Facets,
+        order: &Order,
+        notified: &mut Notified,
+    ) -> Result<(), PortError> {
         let id = order.id();
         let old_deadline = before.and_then(|before| before.deadline);
         if old_deadline != now.deadline {
@@ -200,7 +208,9 @@ impl Fold<'_> {
             }
         }
         self.count_status(before.map(|before| before.status), now.status)?;
-        self.versions_reached(before.map_or(0, |before| before.version), order)
+        let before = before.map_or(0, |before| before.version);
+        self.versions_reached(before, order)?;
+        if order.version() > before { self.version_to_deliver(order, notified) } else { Ok(()) }
     }
 
     fn count_status(&mut self, before: Option<Status>, now: Status) -> Result<(), PortError> {
@@ -223,8 +233,7 @@ impl Fold<'_> {
         let mut last: Option<&Version> = None;
         for version in order.versions() {
             if version.number > before {
-                let key = keys::reached(version.position, version.number, order.id());
-                self.rows.put(key, version.number.to_be_bytes().to_vec());
+                self.add_reached(version.position, version.number, order.id())?;
                 self.done.changes.push(Change {
                     order: order.id().clone(),
                     version: version.number,
@@ -239,6 +248,28 @@ impl Fold<'_> {
             }
             last = Some(version);
         }
-        if order.version() > before { self.version_to_deliver(order) } else { Ok(()) }
+        Ok(())
+    }
+
+    /// Adds a version to the last row of those for its position, or to a new one where that is full.
+    fn add_reached(&mut self, position: Position, version: u32, order: &OrderId) -> Result<(), PortError> {
+        let first = position.get() / keys::REACHED_POSITIONS;
+        let mut at = match self.reached {
+            Some((known, at)) if known == first => at,
+            Some((known, _)) if known < first => 0,
+            _ => {
+                let (from, to) = keys::reached_at(position);
+                let last = self.rows.range(&from, &to)?.pop().and_then(|(key, _)| keys::number_at(&key, 9));
+                last.and_then(|last| u32::try_from(last).ok()).unwrap_or(0)
+            }
+        };
+        let mut row = self.rows.value_mut(&keys::reached(position, at))?;
+        if row.len() >= rows::REACHED_MAX {
+            at = at.saturating_add(1);
+            row = self.rows.value_mut(&keys::reached(position, at))?;
+        }
+        rows::add_reached(row, position, version, order);
+        self.reached = Some((first, at));
+        Ok(())
     }
 }

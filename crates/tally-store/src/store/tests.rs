@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
@@ -20,6 +22,112 @@ fn conforms() {
     tally_testkit::conformance::store_conformance(|name| {
         Arc::new(SledStore::open(&dir.path().join(name), CACHE_BYTES).unwrap())
     });
+}
+
+#[test]
+fn conforms_with_every_commit_packed_and_with_some() {
+    for rows_min in [1, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        tally_testkit::conformance::store_conformance(|name| {
+            let mut store = SledStore::open(&dir.path().join(name), CACHE_BYTES).unwrap();
+            store.pack_rows_min = rows_min;
+            Arc::new(store)
+        });
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A commit of changes: keys, and the length of each value or none.
+    Commit(Vec<(u16, Option<u16>)>),
+    Range(u16, u16, usize),
+    Again,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let change = (
+        0..600_u16,
+        prop_oneof![3 => (0..60_u16).prop_map(Some), 1 => Just(Some(3_000)),
+        1 => Just(Some(9_000)), 3 => Just(None)],
+    );
+    let commit =
+        prop_oneof![prop::collection::vec(change.clone(), 1..8), prop::collection::vec(change, 100..400)];
+    let step = prop_oneof![
+        5 => commit.prop_map(Step::Commit),
+        4 => (0..600_u16, 0..600_u16, 0..300_usize).prop_map(|(from, to, limit)| Step::Range(from, to, limit)),
+        1 => Just(Step::Again)
+    ];
+    prop::collection::vec(step, 1..24)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Small commits between large ones that pack, and a store opened again: always what a map holds.
+    #[test]
+    fn packed_or_not_it_is_one_map(steps in steps()) {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            let mut store = SledStore::open(dir.path(), CACHE_BYTES).unwrap();
+            store.pack_rows_min = 60;
+            store
+        };
+        let name = |number: u16| format!("k{:03}/{number}", number / 7).into_bytes();
+        let mut store = open();
+        let mut model: std::collections::BTreeMap<Vec<u8>, Vec<u8>> = Default::default();
+        for (round, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Commit(changes) => {
+                    let mut batch = WriteBatch::default();
+                    for (number, length) in changes {
+                        match length {
+                            Some(length) => {
+                                let value = vec![round as u8; length.into()];
+                                model.insert(name(number), value.clone());
+                                batch.put(name(number), value);
+                            }
+                            None => {
+                                model.remove(&name(number));
+                                batch.remove(name(number));
+                            }
+                        }
+                    }
+                    store.commit(batch).unwrap();
+                }
+                Step::Range(from, to, limit) => {
+                    let (from, to) = (name(from), name(to));
+                    let within = |key: &Vec<u8>| *key >= from && *key < to;
+                    let all: Rows = model.iter().filter(|row| within(row.0)).map(|(k, v)| (k.clone(), v.clone())).collect();
+                    let first: Rows = all.iter().take(limit).cloned().collect();
+                    prop_assert_eq!(store.range(&from, &to, limit).unwrap(), first);
+                    let last: Rows = all.iter().rev().take(limit).cloned().collect();
+                    prop_assert_eq!(store.range_back(&from, &to, limit).unwrap(), last);
+                    prop_assert_eq!(store.get(&from).unwrap(), model.get(&from).cloned());
+                }
+                Step::Again => {
+                    drop(store);
+                    store = open();
+                }
+            }
+        }
+        let all: Rows = model.into_iter().collect();
+        prop_assert_eq!(store.range(b"", b"z", usize::MAX).unwrap(), all);
+    }
+}
+
+#[test]
+fn a_damaged_leaf_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = SledStore::open(dir.path(), CACHE_BYTES).unwrap();
+    store.pack_rows_min = 1;
+    store.commit(batch(&[("a", 100), ("b", 100)])).unwrap();
+    let mut bytes = store.db.get(rows::leaf_key(b"a")).unwrap().unwrap().to_vec();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    store.db.insert(rows::leaf_key(b"a"), bytes).unwrap();
+    for damaged in [store.get(b"a").map(|_| ()), store.range(b"a", b"c", 9).map(|_| ())] {
+        assert!(damaged.is_err_and(|error| error.to_string().contains("damaged")));
+    }
 }
 
 #[test]

@@ -1,0 +1,247 @@
+//! Where leaves lie, and how a large commit puts its rows into them.
+//!
+//! The leaf of a key is the last one whose first key is not above it. A row of its own over it goes first; where a
+//! row was removed, a mark stands in its place.
+//!
+//! Not here: a leaf's bytes (`leaf`), rows of their own (`rows`).
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use sled::{Batch, Db, IVec};
+
+use crate::leaf::{self, Reader, Row, Writer};
+use crate::rows;
+
+/// Changes of keys: another value, or none. In key order, each key once.
+pub(crate) type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// What cannot be read: sled's own error, or a leaf that is damaged.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// sled's.
+    #[error(transparent)]
+    Sled(#[from] sled::Error),
+    /// A leaf is not what was written.
+    #[error("the sum of the leaf at {0:02x?} is wrong")]
+    Leaf(Vec<u8>),
+    /// A row is not what was written.
+    #[error("the sum of {0:02x?} is wrong")]
+    Row(Vec<u8>),
+}
+
+/// A leaf as it was found.
+pub(crate) struct Found {
+    /// Its first key.
+    pub(crate) first: Vec<u8>,
+    bytes: IVec,
+}
+
+impl Found {
+    fn from(row: sled::Result<(IVec, IVec)>) -> Result<Self, Fault> {
+        let (key, bytes) = row?;
+        Ok(Self { first: rows::key_of_leaf(&key).unwrap_or_default().to_vec(), bytes })
+    }
+
+    /// Its rows, as one reads them.
+    fn open(&self) -> Result<Cow<'_, [u8]>, Fault> {
+        leaf::open(&self.first, &self.bytes).ok_or_else(|| Fault::Leaf(self.first.clone()))
+    }
+
+    /// Its rows.
+    fn rows(&self) -> Result<Vec<Row>, Fault> {
+        Ok(Reader::over(&self.open()?).rows())
+    }
+}
+
+/// The leaf that holds `key`, if any does.
+pub(crate) fn leaf_of(db: &Db, key: &[u8]) -> Result<Option<Found>, Fault> {
+    let mut before = db.range(rows::leaf_key(&[])..=rows::leaf_key(key));
+    before.next_back().map(Found::from).transpose()
+}
+
+/// The first leaf whose first key is above `key`.
+fn leaf_after(db: &Db, key: &[u8]) -> Result<Option<Found>, Fault> {
+    let from = [&rows::leaf_key(key)[..], &[0]].concat();
+    db.range(from..rows::leaves_end()).next().map(Found::from).transpose()
+}
+
+/// The value that leaves have for a key.
+pub(crate) fn get(db: &Db, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+    match leaf_of(db, key)? {
+        Some(leaf) => Ok(Reader::over(&leaf.open()?).find(key).map(<[u8]>::to_vec)),
+        None => Ok(None),
+    }
+}
+
+/// Rows of leaves with `from <= key < to`, ascending, leaf by leaf.
+pub(crate) struct Ascending<'a> {
+    db: &'a Db,
+    from: Vec<u8>,
+    to: Vec<u8>,
+    leaves: Option<sled::Iter>,
+    page: std::vec::IntoIter<Row>,
+}
+
+impl<'a> Ascending<'a> {
+    pub(crate) fn new(db: &'a Db, from: &[u8], to: &[u8]) -> Self {
+        let page = Vec::new().into_iter();
+        Self { db, from: from.to_vec(), to: to.to_vec(), leaves: None, page }
+    }
+
+    fn next_leaf(&mut self) -> Result<Option<Found>, Fault> {
+        if let Some(leaves) = &mut self.leaves {
+            return leaves.next().map(Found::from).transpose();
+        }
+        let first = leaf_of(self.db, &self.from)?;
+        let start = [&rows::leaf_key(&self.from)[..], &[0]].concat();
+        let end = rows::leaf_key(&self.to).max(start.clone());
+        let leaves = self.leaves.insert(self.db.range(start..end));
+        match first {
+            Some(leaf) => Ok(Some(leaf)),
+            None => leaves.next().map(Found::from).transpose(),
+        }
+    }
+
+    pub(crate) fn next(&mut self) -> Result<Option<Row>, Fault> {
+        loop {
+            if let Some(row) = self.page.next() {
+                return Ok(Some(row));
+            }
+            let Some(leaf) = self.next_leaf()? else { return Ok(None) };
+            let mut page = leaf.rows()?;
+            page.retain(|(key, _)| *key >= self.from && *key < self.to);
+            self.page = page.into_iter();
+        }
+    }
+}
+
+/// Rows of leaves with `from <= key < to`, descending, leaf by leaf.
+pub(crate) struct Descending {
+    from: Vec<u8>,
+    to: Vec<u8>,
+    leaves: sled::Iter,
+    page: Vec<Row>,
+    over: bool,
+}
+
+impl Descending {
+    pub(crate) fn new(db: &Db, from: &[u8], to: &[u8]) -> Self {
+        let leaves = db.range(rows::leaf_key(&[])..rows::leaf_key(to));
+        Self { from: from.to_vec(), to: to.to_vec(), leaves, page: Vec::new(), over: false }
+    }
+
+    pub(crate) fn next(&mut self) -> Result<Option<Row>, Fault> {
+        loop {
+            if let Some(row) = self.page.pop() {
+                return Ok(Some(row));
+            }
+            if self.over {
+                return Ok(None);
+            }
+            let Some(leaf) = self.leaves.next_back().map(Found::from).transpose()? else { return Ok(None) };
+            // Leaves before this one are all below `from`.
+            self.over = leaf.first <= self.from;
+            self.page = leaf.rows()?;
+            self.page.retain(|(key, _)| *key >= self.from && *key < self.to);
+        }
+    }
+}
+
+/// Puts the changes into leaves, and with them what stood over those leaves as rows of their own.
+///
+/// Rows that are too large for a leaf are not among the changes; the batch has their own rows already, under the keys
+/// in `apart`, which are in order.
+pub(crate) fn pack(db: &Db, changes: Changes, apart: &[Vec<u8>], batch: &mut Batch) -> Result<(), Fault> {
+    // A store that is written in bulk from the start has no rows of their own.
+    let has_rows = db.range(rows::row_key(&[])..rows::rows_end()).next().transpose()?.is_some();
+    let mut changes = changes.into_iter().peekable();
+    while let Some((first, _)) = changes.peek() {
+        let leaf = leaf_of(db, first)?;
+        let next = leaf_after(db, first)?.map(|leaf| leaf.first);
+        // What lies below the first of all leaves goes into a new one before it.
+        let low = leaf.as_ref().map_or_else(Vec::new, |leaf| leaf.first.clone());
+        let below = |key: &Vec<u8>| next.as_ref().is_none_or(|next| key < next);
+        let mut mine = Changes::new();
+        while let Some(change) = changes.next_if(|(key, _)| below(key)) {
+            mine.push(change);
+        }
+        if has_rows {
+            mine = take_over(db, (&low, next.as_deref()), mine, apart, batch)?;
+        }
+        let old = leaf.as_ref().map(Found::rows).transpose()?;
+        rewrite(leaf.map(|leaf| leaf.first), old.unwrap_or_default(), mine, batch);
+    }
+    Ok(())
+}
+
+/// Adds the rows of their own over a leaf's keys to what changes there. The batch removes them, and those that change.
+fn take_over(
+    db: &Db,
+    (low, next): (&[u8], Option<&[u8]>),
+    changes: Changes,
+    apart: &[Vec<u8>],
+    batch: &mut Batch,
+) -> Result<Changes, Fault> {
+    let mut taken: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+    let end = next.map_or_else(rows::rows_end, rows::row_key);
+    for row in db.range(rows::row_key(low)..end) {
+        let (row, bytes) = row?;
+        let Some(key) = rows::key_of_row(&row) else { continue };
+        if apart.binary_search_by(|apart| apart.as_slice().cmp(key)).is_ok() {
+            continue;
+        }
+        if changes.binary_search_by(|(changed, _)| changed.as_slice().cmp(key)).is_err() {
+            let value = match rows::kind(&bytes) {
+                rows::Kind::Large => continue,
+                rows::Kind::Removed => None,
+                rows::Kind::Whole if key.len() + bytes.len() > leaf::ROW_BYTES_MAX => continue,
+                rows::Kind::Whole => {
+                    Some(rows::decode(key, &bytes, &[]).ok_or_else(|| Fault::Row(key.to_vec()))?)
+                }
+            };
+            taken.insert(key.to_vec(), value);
+        }
+        batch.remove(&row);
+    }
+    if taken.is_empty() {
+        return Ok(changes);
+    }
+    taken.extend(changes);
+    Ok(taken.into_iter().collect())
+}
+
+/// Writes a leaf's old rows with the changes as leaves; the one in its old place goes if no new one takes that.
+fn rewrite(old_first: Option<Vec<u8>>, old: Vec<Row>, changes: Changes, batch: &mut Batch) {
+    let appended = old.last().zip(changes.first()).is_none_or(|((last, _), (first, _))| last < first);
+    let mut rows: Vec<Row> = Vec::with_capacity(old.len() + changes.len());
+    let mut old = old.into_iter().peekable();
+    for (key, value) in changes {
+        while let Some(kept) = old.next_if(|(kept, _)| *kept < key) {
+            rows.push(kept);
+        }
+        let _ = old.next_if(|(kept, _)| *kept == key);
+        rows.extend(value.map(|value| (key, value)));
+    }
+    rows.extend(old);
+    let mut leaves = leaves_of(&rows, leaf::ROWS_BYTES);
+    if leaves.len() > 1 && !appended {
+        // In the middle more comes in later: halves that are alike leave room for it in both.
+        let bytes: usize = rows.iter().map(|(key, value)| key.len() + value.len()).sum();
+        leaves = leaves_of(&rows, bytes / leaves.len() + 64);
+    }
+    let mut taken = false;
+    for (first, leaf) in leaves {
+        taken |= old_first.as_ref() == Some(&first);
+        batch.insert(rows::leaf_key(&first), leaf);
+    }
+    if let Some(first) = old_first.filter(|_| !taken) {
+        batch.remove(rows::leaf_key(&first));
+    }
+}
+
+fn leaves_of(rows: &[Row], bytes_max: usize) -> Vec<Row> {
+    let mut writer = Writer::new(bytes_max.min(leaf::ROWS_BYTES));
+    rows.iter().for_each(|(key, value)| writer.push(key, value));
+    writer.done()
+}
