@@ -50,7 +50,7 @@ impl Default for Options {
 impl Options {
     /// For a process that does nothing else: commits as large as memory allows.
     pub fn alone() -> Self {
-        Self { rows_live: 500, rows_catching_up: 100_000, pause_catching_up: Duration::ZERO }
+        Self { rows_live: 500, rows_catching_up: 200_000, pause_catching_up: Duration::ZERO }
     }
 
     /// Beside a read model that serves: small commits, and a pause after each.
