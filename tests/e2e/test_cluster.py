@@ -9,6 +9,7 @@ import time
 import pytest
 import requests
 
+from stand import codec
 from stand.process import wait_until
 from support import deepay
 
@@ -49,8 +50,6 @@ class Load:
                 self.refused += 1
 
     def _pay(self, own_id, quote):
-        from stand import codec
-
         amount = int(quote["pay_amount"] * 10**8)
         with self.paying:
             self.node.pay(codec.script_of(quote["payment_address"]), amount)
@@ -75,15 +74,20 @@ class Load:
         assert self.errors == []
 
 
+def table(shop, name):
+    """The rows of an export."""
+    return list(csv.reader(io.StringIO(shop.tally.run(name, "export", "--csv").out)))[1:]
+
+
 def check(shop, load):
     """Every acknowledged order is there under its id, once; every payment counts once."""
     for own_id, order in load.orders.items():
-        wait_until(
-            f"{own_id} to be {order}",
-            lambda o=own_id, i=order: str(shop.client.create(o, "10.00", notify_url=shop.sink.url)["transaction_id"]) == i,
-            20,
-            log=shop.tally.tail,
-        )
+
+        def same(own_id=own_id, order=order):
+            again = shop.client.create(own_id, "10.00", notify_url=shop.sink.url)
+            return str(again["transaction_id"]) == order
+
+        wait_until(f"{own_id} to be {order}", same, 20, log=shop.tally.tail)
     load.node.mine(6)
     for own_id, amount in load.paid.items():
         order = load.orders[own_id]
@@ -95,14 +99,13 @@ def check(shop, load):
         )
         done = shop.client.query(order)
         assert str(done["received"]) == str(amount) and done["exceptions"] == [], done
-    orders = list(csv.DictReader(io.StringIO(shop.tally.run("order", "export", "--csv").out)))
-    rows = list(csv.reader(io.StringIO(shop.tally.run("order", "export", "--csv").out)))[1:]
+    rows = table(shop, "order")
     own_ids = [row[3] for row in rows]
     addresses = [row[11] for row in rows if row[11]]
-    assert len(own_ids) == len(set(own_ids)) == len(orders)
+    assert len(own_ids) == len(set(own_ids)), "two orders of one own id"
     assert len(addresses) == len(set(addresses)), "one address for two orders"
     assert set(load.orders) <= set(own_ids)
-    deposits = [tuple(row[4:7]) for row in csv.reader(io.StringIO(shop.tally.run("deposit", "export", "--csv").out))][1:]
+    deposits = [tuple(row[4:7]) for row in table(shop, "deposit")]
     assert len(deposits) == len(set(deposits)) == len(load.paid), "a payment is missing, or there twice"
     for own_id in load.paid:
         shop.sink.wait_status(load.orders[own_id], "complete", log=shop.tally.tail)
