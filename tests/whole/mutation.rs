@@ -3,7 +3,7 @@
 //! Not here: the faults that it must live with (`ports`).
 
 use rust_decimal::Decimal;
-use tally_events::{Fact, NewEvent, Recorded};
+use tally_events::{Epoch, Fact, NewEvent, Recorded, Subject};
 use tally_ports::{Message, WriteBatch};
 use tally_types::{BaseUnits, Position};
 
@@ -21,14 +21,18 @@ pub(crate) enum Mutation {
     DoublesDeposits,
     /// A store answers commits of which it kept a part.
     TearsCommits,
-    /// The log says that it ends where it ended a while ago, when a gateway asks.
-    StaleHead,
+    /// The log answers gateways as it would have a while ago: where it ends, and what it holds of an order.
+    StaleLog,
     /// The log does not look at what appends to aggregates of a kind take for granted.
     Unconditional(&'static str),
     /// The watchers' clocks run ahead.
     FastWatchers,
-    /// The log acknowledges what creates an order, and forgets it.
-    ForgetsOrders,
+    /// A gateway answers a creation that is not in the log.
+    AnswersEarly,
+    /// What duties append to aggregates of a kind is in the log twice.
+    Repeats(&'static str),
+    /// Some of what duties append is of the first term.
+    OldTerms,
     /// Process 0 does not get to read some facts.
     SkipsFacts,
     /// Outcomes of deliveries are acknowledged and forgotten.
@@ -50,6 +54,17 @@ impl Mutation {
                     }
                 }
             }
+            Self::Repeats(kind) => {
+                let again = |event: &&NewEvent| is_on(event, kind) && event.epoch.get() > 0;
+                batch.extend(batch.last().filter(again).cloned());
+            }
+            Self::OldTerms => {
+                for event in batch.iter_mut().filter(|event| event.epoch.get() > 0) {
+                    if mix([u64::try_from(event.time.millis()).unwrap_or(0), 5, 5]).is_multiple_of(3) {
+                        event.epoch = Epoch::new(1);
+                    }
+                }
+            }
             _ => {}
         }
         batch
@@ -58,7 +73,6 @@ impl Mutation {
     /// Whether the log acknowledges a batch and forgets it.
     pub(crate) fn forgets(self, batch: &[NewEvent]) -> bool {
         match self {
-            Self::ForgetsOrders => batch.iter().any(|event| is_on(event, "claim")),
             Self::ForgetsOutcomes => batch.iter().any(|event| is_on(event, "delivery")),
             _ => false,
         }
@@ -78,7 +92,12 @@ impl Mutation {
 
     /// Where the log ends, as it says.
     pub(crate) fn head(self, to_gateway: bool, head: Position) -> Position {
-        if self == Self::StaleHead && to_gateway { Position::new(head.get() / 2) } else { head }
+        if self == Self::StaleLog && to_gateway { Position::new(head.get() / 2) } else { head }
+    }
+
+    /// Whether the log knows nothing of an order yet, when a gateway asks.
+    pub(crate) fn withholds(self, to_gateway: bool, subject: &Subject) -> bool {
+        self == Self::StaleLog && to_gateway && subject.aggregate() == "order"
     }
 
     /// The rows that a commit keeps.

@@ -174,7 +174,8 @@ impl EventLog for Line {
     }
 
     async fn last(&self, subject: &Subject) -> Result<Option<Recorded>, PortError> {
-        self.ask(self.server.log.last(subject)).await
+        let last = self.ask(self.server.log.last(subject)).await?;
+        Ok(last.filter(|_| !self.server.mutation.withholds(self.work.is_none(), subject)))
     }
 
     async fn head(&self) -> Result<Position, PortError> {
@@ -206,6 +207,9 @@ impl Pump {
                 // Nobody may listen any more.
                 let _ = self.sender.send(Err(PortError::transient("the log's stream broke")));
                 return;
+            }
+            if self.life.strikes(self.lane, 40) {
+                self.life.dawdle(self.lane).await;
             }
             let mut batch = vec![first];
             while batch.len() < READ_MAX

@@ -19,6 +19,7 @@ use tally_types::OrderId;
 use tower::ServiceExt;
 
 use crate::judge::{Fault, Judge, Notice, Told};
+use crate::mutation::Mutation;
 use crate::ports::{REQUEST, lock};
 use crate::timeline::{Lane, Life, mix};
 
@@ -60,6 +61,7 @@ pub(crate) struct Shops {
     seed: u64,
     turns: AtomicU64,
     calm: Arc<AtomicBool>,
+    mutation: Mutation,
 }
 
 /// An answer over HTTP.
@@ -74,6 +76,7 @@ impl Shops {
         judge: &Arc<Mutex<Judge>>,
         processes: usize,
         calm: &Arc<AtomicBool>,
+        mutation: Mutation,
     ) -> Self {
         Self {
             judge: Arc::clone(judge),
@@ -84,6 +87,7 @@ impl Shops {
             seed,
             turns: AtomicU64::new(0),
             calm: Arc::clone(calm),
+            mutation,
         }
     }
 
@@ -181,6 +185,11 @@ impl Shops {
                     text_of(&answered.body, "transaction_id").and_then(|id| id.parse::<OrderId>().ok())
                 else {
                     return self.fault("answers", text());
+                };
+                let id = if self.mutation == Mutation::AnswersEarly {
+                    id.partition().to_string().parse().unwrap()
+                } else {
+                    id
                 };
                 lock(&self.judge).created(wanted.merchant, &wanted.own_id, &id);
                 if let Some(wanted) = lock(&self.wanted).get_mut(index) {

@@ -254,6 +254,12 @@ impl Life {
         }
     }
 
+    /// Something takes long: a disk, another's turn.
+    pub(crate) async fn dawdle(&self, lane: Lane) {
+        let digit = 1 + LANES * self.process as u64 + lane.number();
+        self.timeline.until_digit(digit, self.below(lane, 4_000)).await;
+    }
+
     /// Whether the process dies in the commit that it makes now, and whether that is in the store then.
     pub(crate) fn dies_in_commit(&self) -> Option<bool> {
         let commit = self.commits.fetch_add(1, Ordering::SeqCst) + 1;

@@ -103,7 +103,7 @@ impl World {
             rates: Arc::new(Server::new(MemoryLog::new(), &timeline, None, Mutation::None)),
             lease: Arc::new(MemoryLease::new(Arc::new(Uptime(timeline.clone())))),
             nets,
-            shops: Arc::new(Shops::new(seed, &judge, PROCESSES, &calm)),
+            shops: Arc::new(Shops::new(seed, &judge, PROCESSES, &calm, mutation)),
             judge,
             mutation,
             policy,

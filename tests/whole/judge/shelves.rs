@@ -75,7 +75,7 @@ impl Judge {
     fn shown(&self, mut order: Order, at: Position, all: bool) -> Order {
         for (chain, branch) in &self.branches {
             let has_deposits = order.deposits().iter().any(|deposit| deposit.chain() == chain);
-            if let Some(tip) = branch.tip_at(at).filter(|_| has_deposits == !all) {
+            if let Some(tip) = branch.tip_at(at).filter(|_| has_deposits != all) {
                 order.show_tip(chain, Shard::WHOLE, tip);
             }
         }
