@@ -31,7 +31,7 @@ impl Fault for Malformed {
 }
 
 /// Bytes of an input without a script.
-const INPUT_MIN: usize = 41;
+pub(crate) const BARE_INPUT: usize = 41;
 
 /// Some bytes and how many of them are read.
 #[derive(Clone, Copy)]
@@ -119,23 +119,28 @@ impl<'a> Reader<'a> {
     }
 
     /// An input: its outpoint is given, its script and sequence are passed over.
-    ///
-    /// Most inputs have no script. To guess so and be told later, by the processor's own means, is
-    /// quicker than to wait for the length before the next input can be found.
     #[inline(always)]
     pub(crate) fn input<E: Fault>(&mut self) -> Result<&'a [u8; 36], E> {
-        let end = self.at.wrapping_add(INPUT_MIN);
+        let outpoint = self.array()?;
+        let script_len = self.length()?;
+        self.take(script_len)?;
+        self.array::<4, E>()?;
+        Ok(outpoint)
+    }
+
+    /// As [`Reader::input`], for one that most likely has no script: to guess so and be told later,
+    /// by the processor's own means, is quicker than to wait for the length before the next input
+    /// can be found.
+    #[inline(always)]
+    pub(crate) fn likely_bare_input<E: Fault>(&mut self) -> Result<&'a [u8; 36], E> {
+        let end = self.at.wrapping_add(BARE_INPUT);
         if let Some([outpoint @ .., 0, _, _, _, _]) = self.bytes.get(self.at..end)
             && let Some(outpoint) = outpoint.first_chunk()
         {
             self.at = end;
             return Ok(outpoint);
         }
-        let outpoint = self.array()?;
-        let script_len = self.length()?;
-        self.take(script_len)?;
-        self.array::<4, E>()?;
-        Ok(outpoint)
+        self.input()
     }
 
     /// Passes over the witness of an input that spends P2WPKH, of two items, the second a key of 33
