@@ -116,13 +116,19 @@ impl FromStr for BaseUnits {
 
 impl Serialize for BaseUnits {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        match serializer.is_human_readable() {
+            true => serializer.collect_str(&self.0),
+            false => self.0.serialize(serializer),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for BaseUnits {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        match deserializer.is_human_readable() {
+            true => crate::wire::text(deserializer),
+            false => Ok(Self(u128::deserialize(deserializer)?)),
+        }
     }
 }
 
@@ -200,13 +206,22 @@ impl fmt::Display for PriceAmount {
 
 impl Serialize for PriceAmount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        match serializer.is_human_readable() {
+            true => serializer.collect_str(self),
+            false => self.0.normalize().serialize().serialize(serializer),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for PriceAmount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        match deserializer.is_human_readable() {
+            true => crate::wire::text(deserializer),
+            false => {
+                let value = Decimal::deserialize(<[u8; 16]>::deserialize(deserializer)?);
+                Self::from_decimal(value).map_err(serde::de::Error::custom)
+            }
+        }
     }
 }
 

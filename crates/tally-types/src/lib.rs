@@ -9,6 +9,7 @@ mod deposit;
 mod id;
 mod script;
 mod time;
+mod wire;
 
 pub use amount::{AmountError, BaseUnits, PriceAmount};
 pub use asset::{ChainId, Currency, NameError};

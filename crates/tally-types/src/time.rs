@@ -7,8 +7,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{Date, Month, OffsetDateTime};
 
 /// Why a text is not a point in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +84,9 @@ impl FromStr for Timestamp {
     type Err = TimestampError;
 
     fn from_str(text: &str) -> Result<Self, TimestampError> {
+        if let Some(time) = plain(text.as_bytes()) {
+            return Ok(time);
+        }
         let parsed = OffsetDateTime::parse(text, &Rfc3339)
             .map_err(|_| TimestampError(text.chars().take(40).collect()))?;
         let millis = parsed.unix_timestamp_nanos().div_euclid(1_000_000);
@@ -91,15 +94,54 @@ impl FromStr for Timestamp {
     }
 }
 
+/// A time as it is written here: in UTC, to the millisecond at most. Everything else is left to the parser.
+fn plain(text: &[u8]) -> Option<Timestamp> {
+    let &[c, e, n, t, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', i0, i1, b':', s0, s1, ref rest @ ..] =
+        text
+    else {
+        return None;
+    };
+    let fraction = match *rest {
+        [b'Z'] => 0,
+        [b'.', a, b'Z'] => number(&[a, b'0', b'0'])?,
+        [b'.', a, b, b'Z'] => number(&[a, b, b'0'])?,
+        [b'.', a, b, c, b'Z'] => number(&[a, b, c])?,
+        _ => return None,
+    };
+    let month = Month::try_from(u8::try_from(number(&[m0, m1])?).ok()?).ok()?;
+    let day = u8::try_from(number(&[d0, d1])?).ok()?;
+    let date = Date::from_calendar_date(i32::try_from(number(&[c, e, n, t])?).ok()?, month, day).ok()?;
+    let (hour, minute, second) = (number(&[h0, h1])?, number(&[i0, i1])?, number(&[s0, s1])?);
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let days = i64::from(date.to_julian_day()) - i64::from(OffsetDateTime::UNIX_EPOCH.to_julian_day());
+    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+    Some(Timestamp::from_millis(seconds * 1000 + fraction))
+}
+
+/// The number that a few digits make.
+fn number(digits: &[u8]) -> Option<i64> {
+    digits
+        .iter()
+        .try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(*digit - b'0')))
+}
+
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        match serializer.is_human_readable() {
+            true => serializer.collect_str(self),
+            false => self.0.serialize(serializer),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        match deserializer.is_human_readable() {
+            true => crate::wire::text(deserializer),
+            false => Ok(Self::from_millis(i64::deserialize(deserializer)?)),
+        }
     }
 }
 
@@ -149,6 +191,29 @@ mod tests {
             LAST_MILLIS
         );
         assert!("yesterday".parse::<Timestamp>().is_err());
+    }
+
+    proptest::proptest! {
+        /// What is read without the parser is what the parser reads, and nothing else is.
+        #[test]
+        fn a_plain_time_is_what_the_parser_makes_of_it(
+            millis in 0..=LAST_MILLIS,
+            at in 0_usize..24,
+            byte in proptest::sample::select(b"0123456789Zz.+-:T ".as_slice()),
+        ) {
+            let text = Timestamp::from_millis(millis).to_string();
+            proptest::prop_assert_eq!(plain(text.as_bytes()), Some(Timestamp::from_millis(millis)));
+            let mut odd = text.into_bytes();
+            if let Some(place) = odd.get_mut(at) {
+                *place = byte;
+            }
+            if let Some(time) = plain(&odd) {
+                let odd = String::from_utf8(odd).unwrap();
+                let parsed = OffsetDateTime::parse(&odd, &Rfc3339).unwrap();
+                let millis = i64::try_from(parsed.unix_timestamp_nanos().div_euclid(1_000_000)).unwrap();
+                proptest::prop_assert_eq!(time, Timestamp::from_millis(millis), "{}", odd);
+            }
+        }
     }
 
     #[test]
