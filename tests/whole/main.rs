@@ -25,7 +25,8 @@
 //! - `alive`: no process ends by itself; `answers`: none answers that something went wrong inside.
 //!
 //! `TALLY_WHOLE_SEEDS=300` plays more seeds than the default, `TALLY_WHOLE_FROM=500` other ones, `TALLY_WHOLE_SEED=7`
-//! only that. Each rule is shown to be able to fail, by a fault that no product could live with (`mutation`).
+//! only that. Each rule but `branch`, `status`, `models`, `alive` and `answers` is shown to be able to fail, by a fault that
+//! no product could live with (`mutation`).
 
 mod gate;
 mod judge;

@@ -247,7 +247,7 @@ impl Start {
             announcer.run(stop).await;
             Ok("the announcer")
         });
-        let rates = self.line(&self.outside.rates, Some(Lane::AnnounceRatesLease), Lane::AnnounceRates);
+        let rates = self.line(&self.outside.rates, Some(Lane::AnnounceRates), Lane::AnnounceRates);
         let lease = self.lease(Lane::AnnounceRatesLease);
         let announcer = RateAnnouncer::new(rates, lease, board(Lane::AnnounceRates));
         let stop = self.stop.clone();
