@@ -3,6 +3,7 @@
 mod follow;
 mod recorder;
 mod restart;
+mod rules;
 mod scale;
 mod scene;
 mod trouble;

@@ -48,6 +48,8 @@ pub(super) struct Nodes {
     pub(super) wrong_network: AtomicBool,
     /// The node takes questions and never answers.
     pub(super) hangs: AtomicBool,
+    /// The mempool is told at another tip than the one that was asked for.
+    pub(super) tip_moves: AtomicBool,
     pub(super) scans: AtomicUsize,
     pub(super) finalized: Mutex<Option<Height>>,
     /// What was recalled.
@@ -106,7 +108,11 @@ impl BlockSource for Nodes {
         known: &HashSet<TxId>,
         watch: &SharedWatch,
     ) -> Result<Option<MempoolDiff>, PortError> {
-        self.node().mempool(known, watch).await
+        let mut seen = self.node().mempool(known, watch).await?;
+        if let (Some(diff), true) = (&mut seen, self.tip_moves.load(Ordering::SeqCst)) {
+            diff.tip = BlockHash::from_display([7; 32]);
+        }
+        Ok(seen)
     }
 
     async fn wait(&self, tip: &BlockHash, at_most: Span) {
@@ -234,6 +240,7 @@ impl Scene {
             gate: Semaphore::new(GATE as usize),
             wrong_network: AtomicBool::new(false),
             hangs: AtomicBool::new(false),
+            tip_moves: AtomicBool::new(false),
             scans: AtomicUsize::new(0),
             finalized: Mutex::default(),
             recalled: Mutex::default(),

@@ -1,0 +1,186 @@
+//! Rules that the other stories would not miss: what is loud and where it shows, who is not believed yet, and what was
+//! told before is not told again.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tally_events::{BlockConnected, ChainObserved, Epoch, Event, Fact};
+use tally_testkit::script;
+use tally_types::{BlockHash, BlockRef, Height, Span};
+
+use super::recorder::{Counts, Gauges};
+use super::scene::{Scene, chain, subject};
+
+#[tokio::test(start_paused = true)]
+async fn an_old_payment_is_not_told_again_by_a_late_address() {
+    let mut scene = Scene::with_height(5);
+    scene.quote(1, 0);
+    scene.start();
+    scene.settled().await;
+    scene.node().pay(&script(1), 1000);
+    scene.node().mine(1);
+    scene.settled().await;
+    for restarts in [false, true] {
+        scene.node().mine(300);
+        scene.settled().await;
+        assert_eq!(scene.folded().deposit_count(), 0, "too deep to be followed");
+        if restarts {
+            scene.stop().await;
+            scene.start();
+        }
+        let again = scene.quote(1, 0);
+        scene.rounds().await;
+        scene.advance(20);
+        scene.until("the look", |scene| scene.handle().health().watched_through >= again).await;
+        assert_eq!(scene.trace().matches("mined(").count(), 1, "restarts {restarts}: {}", scene.trace());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mempool_at_another_tip_says_nothing() {
+    let mut scene = Scene::with_height(5);
+    scene.quote(1, 0);
+    scene.start();
+    scene.settled().await;
+    scene.nodes.tip_moves.store(true, Ordering::SeqCst);
+    scene.advance(10);
+    let before = scene.now();
+    scene.node().pay(&script(1), 1000);
+    scene.rounds().await;
+    let health = scene.handle().health();
+    assert!(scene.trace().ends_with("+5"), "{}", scene.trace());
+    assert!(health.last_success < Some(before), "nothing was looked at: {health:?}");
+    assert_eq!(health.stalled, None, "and nothing is wrong");
+    scene.nodes.tip_moves.store(false, Ordering::SeqCst);
+    scene.said("seen(a)").await;
+    assert_eq!(scene.handle().health().last_success, Some(before));
+}
+
+/// A rival wrote one fact under a later lease and is gone.
+fn seed(scene: &Scene, fact: impl Into<Fact>) {
+    scene.log.seed(vec![Event::new(subject(), fact, scene.now()).under(Epoch::new(40))]);
+}
+
+/// Second after second, so that the lease is kept.
+async fn pass(scene: &Scene, secs: u64) {
+    for _ in 0..secs {
+        scene.advance(1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_rival_its_branch_is_not_left_at_once() {
+    let mut scene = Scene::with_height(4);
+    scene.start();
+    scene.settled().await;
+    let tip = scene.folded().tip().unwrap();
+    let block = BlockRef { height: tip.height.next(), hash: BlockHash::from_display([5; 32]) };
+    seed(
+        &scene,
+        BlockConnected {
+            chain: chain(),
+            block,
+            prev: tip.hash,
+            from: block.height,
+            time: scene.now(),
+            watched_through: scene.folded().watched_through(),
+            observed_at: scene.now(),
+            method: None,
+        },
+    );
+    scene.node().mine(1);
+    scene.rounds().await;
+    pass(&scene, 599).await;
+    assert_eq!(scene.folded().tip(), Some(block), "another node has shown it: {}", scene.trace());
+    scene.advance(1);
+    scene.settled().await;
+    assert!(scene.trace().ends_with("+5 -5 +5'"), "{}", scene.trace());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_rival_an_absence_counts_from_anew() {
+    let mut scene = Scene::with_height(4);
+    scene.quote(1, 0);
+    scene.start();
+    scene.settled().await;
+    let paid = scene.node().pay(&script(1), 1000);
+    scene.said("seen(a)").await;
+    scene.node().evict(&paid);
+    scene.rounds().await;
+    scene.advance(60);
+    let (tracker, observed_at) = (scene.folded(), scene.now());
+    let (tip, watched_through) = (tracker.tip().unwrap(), tracker.watched_through());
+    seed(&scene, ChainObserved { chain: chain(), tip, watched_through, observed_at });
+    scene.rounds().await;
+    assert!(!scene.trace().contains("vanished"), "it may have been there meanwhile: {}", scene.trace());
+    pass(&scene, 59).await;
+    assert!(!scene.trace().contains("vanished"), "{}", scene.trace());
+    pass(&scene, 2).await;
+    scene.said("vanished(a)").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stops_the_watch_shows_in_readiness_and_metrics() {
+    type Spoil = fn(&Scene);
+    let rows: [(&str, &str, Spoil); 4] = [
+        ("a block that cannot be read", "block_unreadable", |scene| {
+            *scene.nodes.unreadable.lock().unwrap() = Some(Height::new(402));
+            scene.node().mine(4);
+        }),
+        ("a fork below the window", "deep_reorg", |scene| {
+            scene.node().reorg(30, 31, &[]);
+        }),
+        ("a node that answers nothing", "node_unreachable", |scene| scene.node().fail_next(40)),
+        ("a log that takes nothing", "log_unreachable", |scene| {
+            scene.node().mine(1);
+            scene.log.fail_appends(40);
+        }),
+    ];
+    for (name, kind, spoil) in rows {
+        let counts = Counts::default();
+        let _guard = metrics::set_default_local_recorder(&counts);
+        let mut scene = Scene::with_height(400);
+        scene.config.start = None;
+        scene.start();
+        scene.settled().await;
+        assert!(scene.handle().health().is_ready(scene.now(), Span::from_secs(60)), "{name}");
+        spoil(&scene);
+        scene.until("the alarm", |scene| scene.handle().health().stalled.is_some()).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let health = scene.handle().health();
+        assert!(!health.is_ready(scene.now(), Span::from_secs(3600)), "{name}: {health:?}");
+        let kind = format!("kind={kind}");
+        assert_eq!(counts.of("tally_incidents_total", &kind), 1, "{name}: once, however long it lasts");
+        assert_eq!(counts.of("tally_incidents_total", ""), 1, "{name}: and nothing else");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn blocks_thrown_away_during_a_long_downtime_are_an_alarm_and_no_gap() {
+    let gauges = Gauges::default();
+    let _guard = metrics::set_default_local_recorder(&gauges);
+    let mut scene = Scene::with_height(5);
+    scene.quote(1, 0);
+    scene.start();
+    scene.settled().await;
+    scene.stop().await;
+    scene.node().mine(250);
+    scene.node().pay(&script(1), 1000);
+    scene.node().mine(250);
+    *scene.nodes.unreadable.lock().unwrap() = Some(Height::new(200));
+    scene.start();
+    scene.until("the alarm", |scene| scene.handle().health().stalled.is_some()).await;
+    scene.rounds().await;
+    assert!(scene.trace().ends_with("+5 +6..199"), "up to the block, and no further: {}", scene.trace());
+    let health = scene.handle().health();
+    assert!(!health.is_ready(scene.now(), Span::from_secs(3600)));
+    assert_eq!((health.lag_blocks(), gauges.get("tally_chain_lag_blocks")), (306, Some(306.0)));
+    // From another node, that has it.
+    *scene.nodes.unreadable.lock().unwrap() = None;
+    scene.settled().await;
+    let trace = scene.trace_from("+6..199");
+    assert!(trace.starts_with("+6..199 +200..255 mined(a@256) confirmed(a 1) +256 "), "{trace}");
+    assert!(trace.ends_with(" +505"), "{trace}");
+    assert!(scene.handle().health().is_ready(scene.now(), Span::from_secs(60)));
+}
