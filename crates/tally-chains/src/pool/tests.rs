@@ -273,7 +273,12 @@ async fn a_null_is_not_believed_of_what_was_told() {
     set(&pool, 0, Mood::Blank);
     assert_eq!(pool.header(hash("abcd")).await.unwrap(), Some(header("abcd")));
     assert_eq!(pool.current().unwrap().name, "b");
-    assert_eq!(counts.of("tally_endpoint_faults_total", "endpoint=a kind=absent"), 1);
+    let by_height = self::pool([(Mood::Well, "abcd"), (Mood::Well, "abcd")]);
+    tip(&by_height).await.unwrap();
+    set(&by_height, 0, Mood::Blank);
+    assert_eq!(by_height.at(Height::new(3)).await.unwrap(), Some(header("abc")));
+    assert_eq!(by_height.current().unwrap().name, "b");
+    assert_eq!(counts.of("tally_endpoint_faults_total", "endpoint=a kind=absent"), 2);
     set(&pool, 1, Mood::Blank);
     assert!(pool.at(Height::new(3)).await.is_ok_and(|told| told.is_none()), "if all say so, it is so");
     assert_eq!(pool.header(hash("unheard")).await.unwrap(), None, "what nobody told may be absent");
@@ -323,4 +328,29 @@ async fn an_answer_that_comes_late_does_not_switch_back() {
     };
     let (late, ()) = tokio::join!(slow, meanwhile);
     assert_eq!((late.unwrap(), pool.current().unwrap().name, pool.switches()), ("a", "b", 1));
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_late_does_not_switch_elsewhere() {
+    let pool = pool([(Mood::Well, ""), (Mood::Well, ""), (Mood::Well, "")]);
+    ask(&pool).await.unwrap();
+    let gate = tokio::sync::Notify::new();
+    let slow = pool.run(|node, _| {
+        let gate = &gate;
+        async move {
+            if node.name == "a" {
+                return Err(Fault::new(FaultKind::Unreachable, "a is down"));
+            }
+            gate.notified().await;
+            Ok(node.name)
+        }
+    });
+    let meanwhile = async {
+        set(&pool, 0, Mood::Down);
+        set(&pool, 1, Mood::Down);
+        assert_eq!(ask(&pool).await, Ok("c"));
+        gate.notify_one();
+    };
+    let (late, ()) = tokio::join!(slow, meanwhile);
+    assert_eq!((late.unwrap(), pool.current().unwrap().name, pool.switches()), ("b", "c", 1));
 }

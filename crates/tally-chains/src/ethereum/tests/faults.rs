@@ -6,7 +6,7 @@ use crate::testing::Counts;
 #[tokio::test]
 async fn whatever_is_wrong_with_a_node_another_takes_over_and_it_is_named() {
     type Spoil = fn(&FakeNode);
-    let spoils: [(&str, &str, Spoil); 9] = [
+    let spoils: [(&str, &str, Spoil); 11] = [
         ("a null for a block", "absent", |node| {
             node.says("eth_getBlockByHash", Ok(Value::Null));
         }),
@@ -18,6 +18,20 @@ async fn whatever_is_wrong_with_a_node_another_takes_over_and_it_is_named() {
         }),
         ("another block", "contradiction", |node| {
             node.answers("eth_getBlockByHash", |_| Ok(block(2, true)));
+        }),
+        ("all of it but its hash", "contradiction", |node| {
+            node.answers("eth_getBlockByHash", |_| {
+                let mut other = block(3, true);
+                other["hash"] = json!(hash(7));
+                Ok(other)
+            });
+        }),
+        ("all of it but its parent", "contradiction", |node| {
+            node.answers("eth_getBlockByHash", |_| {
+                let mut other = block(3, true);
+                other["parentHash"] = json!(hash(7));
+                Ok(other)
+            });
         }),
         ("receipts of another block", "contradiction", |node| {
             node.answers("eth_getBlockReceipts", |_| Ok(json!([receipt(2)])));
