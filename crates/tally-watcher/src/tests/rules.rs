@@ -1,15 +1,16 @@
 //! Rules that the other stories would not miss: what is loud and where it shows, who is not believed yet, and what was
 //! told before is not told again.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tally_events::{BlockConnected, ChainObserved, Epoch, Event, Fact};
+use tally_events::{BlockConnected, ChainObserved, Epoch, Event, Fact, Recorded};
 use tally_testkit::script;
-use tally_types::{BlockHash, BlockRef, Height, Span};
+use tally_types::{BlockHash, BlockRef, Height, Span, Timestamp};
 
 use super::recorder::{Counts, Gauges};
-use super::scene::{Scene, chain, subject};
+use super::scene::{GATE, Scene, chain, subject};
 
 #[tokio::test(start_paused = true)]
 async fn an_old_payment_is_not_told_again_by_a_late_address() {
@@ -183,4 +184,110 @@ async fn blocks_thrown_away_during_a_long_downtime_are_an_alarm_and_no_gap() {
     assert!(trace.starts_with("+6..199 +200..255 mined(a@256) confirmed(a 1) +256 "), "{trace}");
     assert!(trace.ends_with(" +505"), "{trace}");
     assert!(scene.handle().health().is_ready(scene.now(), Span::from_secs(60)));
+}
+
+/// When everything was looked at, by the reports.
+fn reports(scene: &Scene) -> Vec<Timestamp> {
+    let said = |recorded: Recorded| match recorded.event.fact {
+        Fact::ChainObserved(report) => Some(report.observed_at),
+        _ => None,
+    };
+    scene.facts().into_iter().filter_map(said).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_is_of_the_moment_before_the_look_and_of_one_node() {
+    for (name, switches) in [("a look that takes long", false), ("another node answers meanwhile", true)] {
+        let mut scene = Scene::with_height(4);
+        scene.start();
+        scene.settled().await;
+        let nodes = Arc::clone(&scene.nodes);
+        let gate = nodes.looks.acquire_many(GATE).await.unwrap();
+        scene.advance(1);
+        let began = scene.now();
+        scene.handle().report_soon();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        scene.advance(3);
+        let ended = scene.now();
+        if switches {
+            nodes.switch_to(1);
+        }
+        drop(gate);
+        scene.rounds().await;
+        let expected = if switches { ended } else { began };
+        assert_eq!(reports(&scene).last(), Some(&expected), "{name}");
+        assert_eq!(reports(&scene).contains(&began), !switches, "{name}: half by one and half by another");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_node_showed_another_node_or_writer_does_not_claim() {
+    for name in ["another endpoint", "another writer in between"] {
+        let mut scene = Scene::with_height(4);
+        scene.start();
+        scene.settled().await;
+        let reported = scene.folded().observed_at();
+        scene.advance(3);
+        scene.rounds().await;
+        let looked_at = scene.now();
+        scene.advance(3);
+        let node = match name {
+            "another endpoint" => {
+                scene.nodes.switch_to(1);
+                1
+            }
+            _ => {
+                let (tip, watched_through) =
+                    (scene.folded().tip().unwrap(), scene.folded().watched_through());
+                let report = ChainObserved { chain: chain(), tip, watched_through, observed_at: reported };
+                seed(&scene, report);
+                0
+            }
+        };
+        scene.nodes.all[node].mine(1);
+        scene.settled().await;
+        let connected = scene.facts().into_iter().rev().find_map(|recorded| match recorded.event.fact {
+            Fact::BlockConnected(block) => Some((block.block.height.get(), block.observed_at)),
+            _ => None,
+        });
+        assert_eq!(connected, Some((5, reported)), "{name}: and not {looked_at}: {}", scene.trace());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rival_that_wrote_the_same_first_is_noticed_however_late_it_is_heard_of() {
+    for (name, late) in [("just behind", 10), ("long after", 1000)] {
+        let mut scene = Scene::with_height(4);
+        scene.start();
+        scene.settled().await;
+        let tip = scene.folded().tip().unwrap();
+        let nodes = Arc::clone(&scene.nodes);
+        let gate = nodes.gate.acquire_many(GATE).await.unwrap();
+        scene.node().mine(3);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        // From here on the writer hears nothing of the log.
+        let deaf = Arc::clone(&nodes.hearing);
+        let deaf = deaf.acquire_many(GATE).await.unwrap();
+        let block = scene.node().block_at(5).unwrap();
+        let same = BlockConnected {
+            chain: chain(),
+            block: block.block,
+            prev: tip.hash,
+            from: block.block.height,
+            time: block.time,
+            watched_through: scene.log.facts().last().unwrap().position,
+            observed_at: scene.now(),
+            method: None,
+        };
+        seed(&scene, same);
+        drop(gate);
+        tokio::time::sleep(Duration::from_millis(late)).await;
+        drop(deaf);
+        scene.settled().await;
+        let facts = scene.facts();
+        let connected = facts.iter().filter(|one| matches!(one.event.fact, Fact::BlockConnected(_)));
+        let epochs: Vec<u64> = connected.map(|one| one.event.epoch.get()).collect();
+        assert_eq!(epochs[..6], [1, 1, 1, 1, 1, 40], "{name}: {}", scene.trace());
+        assert!(epochs.len() == 8 && epochs[6..].iter().all(|epoch| *epoch > 1), "{name}: {epochs:?}");
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use rust_decimal::Decimal;
 use tally_events::{Counts, Event, Fact, LatePolicy, NewEvent, OrderQuoted, Policy, Recorded, Subject};
 use tally_ports::{
@@ -45,6 +46,10 @@ pub(super) struct Nodes {
     pub(super) unreadable: Mutex<Option<Height>>,
     /// Blocks that were matched but whose answer is still on its way, while closed.
     pub(super) gate: Semaphore,
+    /// Looks at the mempool whose answer is still on its way, while closed.
+    pub(super) looks: Semaphore,
+    /// What the log has for its readers and they have not heard of, while closed.
+    pub(super) hearing: Arc<Semaphore>,
     pub(super) wrong_network: AtomicBool,
     /// The node takes questions and never answers.
     pub(super) hangs: AtomicBool,
@@ -109,6 +114,7 @@ impl BlockSource for Nodes {
         watch: &SharedWatch,
     ) -> Result<Option<MempoolDiff>, PortError> {
         let mut seen = self.node().mempool(known, watch).await?;
+        drop(self.looks.acquire().await);
         if let (Some(diff), true) = (&mut seen, self.tip_moves.load(Ordering::SeqCst)) {
             diff.tip = BlockHash::from_display([7; 32]);
         }
@@ -143,6 +149,7 @@ pub(super) struct CutLog {
     after: bool,
     cut: AtomicBool,
     reads: Mutex<Vec<Position>>,
+    hearing: Arc<Semaphore>,
 }
 
 #[async_trait]
@@ -166,7 +173,15 @@ impl EventLog for CutLog {
 
     async fn read(&self, after: Position) -> Result<EventStream, PortError> {
         self.reads.lock().unwrap().push(after);
-        self.log.read(after).await
+        let (stream, hearing) = (self.log.read(after).await?, Arc::clone(&self.hearing));
+        let heard = stream.then(move |next| {
+            let hearing = Arc::clone(&hearing);
+            async move {
+                drop(hearing.acquire().await);
+                next
+            }
+        });
+        Ok(heard.boxed())
     }
 
     async fn last(&self, subject: &Subject) -> Result<Option<Recorded>, PortError> {
@@ -238,6 +253,8 @@ impl Scene {
             current: AtomicUsize::new(0),
             unreadable: Mutex::new(None),
             gate: Semaphore::new(GATE as usize),
+            looks: Semaphore::new(GATE as usize),
+            hearing: Arc::new(Semaphore::new(GATE as usize)),
             wrong_network: AtomicBool::new(false),
             hangs: AtomicBool::new(false),
             tip_moves: AtomicBool::new(false),
@@ -291,6 +308,7 @@ impl Scene {
             after,
             cut: AtomicBool::new(false),
             reads: Mutex::default(),
+            hearing: Arc::clone(&self.nodes.hearing),
         });
         let ports = WatcherPorts {
             source: self.nodes.clone(),
