@@ -55,6 +55,8 @@ pub(super) struct Nodes {
     pub(super) hangs: AtomicBool,
     /// The mempool is told at another tip than the one that was asked for.
     pub(super) tip_moves: AtomicBool,
+    /// How often it was.
+    pub(super) asks_of_moving: AtomicUsize,
     pub(super) scans: AtomicUsize,
     pub(super) finalized: Mutex<Option<Height>>,
     /// What was recalled.
@@ -116,6 +118,7 @@ impl BlockSource for Nodes {
         let mut seen = self.node().mempool(known, watch).await?;
         drop(self.looks.acquire().await);
         if let (Some(diff), true) = (&mut seen, self.tip_moves.load(Ordering::SeqCst)) {
+            self.asks_of_moving.fetch_add(1, Ordering::SeqCst);
             diff.tip = BlockHash::from_display([7; 32]);
         }
         Ok(seen)
@@ -258,6 +261,7 @@ impl Scene {
             wrong_network: AtomicBool::new(false),
             hangs: AtomicBool::new(false),
             tip_moves: AtomicBool::new(false),
+            asks_of_moving: AtomicUsize::new(0),
             scans: AtomicUsize::new(0),
             finalized: Mutex::default(),
             recalled: Mutex::default(),
