@@ -365,3 +365,55 @@ async fn what_another_branch_far_below_paid_a_late_address_is_not_credited() {
     scene.rounds().await;
     assert!(!scene.trace().contains("mined"), "{}", scene.trace());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_body_of_another_block_is_none() {
+    for (name, late) in [("a new block", false), ("a block that a late address is looked for in", true)] {
+        let mut scene = Scene::with_height(5);
+        if !late {
+            scene.quote(1, 0);
+        }
+        scene.start();
+        scene.settled().await;
+        scene.nodes.other_body.store(!late, Ordering::SeqCst);
+        scene.node().pay(&script(1), 1000);
+        scene.node().mine(1);
+        if late {
+            scene.settled().await;
+            scene.nodes.other_body.store(true, Ordering::SeqCst);
+            scene.quote(1, 0);
+        }
+        scene.until("the alarm", |scene| scene.handle().health().stalled.is_some()).await;
+        assert!(!scene.trace().contains("mined"), "{name}: {}", scene.trace());
+        scene.nodes.other_body.store(false, Ordering::SeqCst);
+        scene.said("mined(a@6)").await;
+        scene.rounds().await;
+        assert_eq!(scene.handle().health().stalled, None, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_of_two_branches_are_not_matched_as_one() {
+    let mut scene = Scene::with_height(400);
+    scene.config.start = None;
+    let node = Arc::clone(&scene.nodes.all[0]);
+    let tip = node.tip_block();
+    node.fork_at(50);
+    node.pay(&script(1), 1000);
+    let other = node.mine(340);
+    assert!(node.switch_to(&tip.hash));
+    scene.start();
+    scene.settled().await;
+    let nodes = Arc::clone(&scene.nodes);
+    let gate = nodes.looks.acquire_many(GATE).await.unwrap();
+    scene.quote(1, 0);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // While the first blocks are asked for by their heights, the node is on its other branch.
+    assert!(node.switch_to(&other.hash));
+    *nodes.changes_back.lock().unwrap() = Some((55, tip.hash));
+    drop(gate);
+    scene.rounds().await;
+    assert_eq!(*nodes.changes_back.lock().unwrap(), None, "it has changed back");
+    scene.settled().await;
+    assert!(!scene.trace().contains("mined"), "{}", scene.trace());
+}

@@ -57,6 +57,10 @@ pub(super) struct Nodes {
     pub(super) tip_moves: AtomicBool,
     /// How often it was.
     pub(super) asks_of_moving: AtomicUsize,
+    /// What is read is told under another header than was asked for.
+    pub(super) other_body: AtomicBool,
+    /// After so many blocks asked for by their heights the node changes back to a branch.
+    pub(super) changes_back: Mutex<Option<(usize, BlockHash)>>,
     pub(super) scans: AtomicUsize,
     pub(super) finalized: Mutex<Option<Height>>,
     /// What was recalled.
@@ -93,6 +97,20 @@ impl BlockSource for Nodes {
     }
 
     async fn at(&self, height: Height) -> Result<Option<Header>, PortError> {
+        let change = {
+            let mut changes_back = self.changes_back.lock().unwrap();
+            match changes_back.as_mut() {
+                Some((0, _)) => changes_back.take(),
+                Some((left, _)) => {
+                    *left -= 1;
+                    None
+                }
+                None => None,
+            }
+        };
+        if let Some((_, hash)) = change {
+            assert!(self.node().switch_to(&hash));
+        }
         self.node().at(height).await
     }
 
@@ -105,7 +123,10 @@ impl BlockSource for Nodes {
             return Err(PortError::persistent("unknown transaction flag 0x08"));
         }
         self.scans.fetch_add(1, Ordering::SeqCst);
-        let scanned = self.node().scan(block, watch).await;
+        let mut scanned = self.node().scan(block, watch).await;
+        if let (Ok(scanned), true) = (&mut scanned, self.other_body.load(Ordering::SeqCst)) {
+            scanned.header.prev = BlockHash::from_display([7; 32]);
+        }
         drop(self.gate.acquire().await);
         scanned
     }
@@ -261,6 +282,8 @@ impl Scene {
             wrong_network: AtomicBool::new(false),
             hangs: AtomicBool::new(false),
             tip_moves: AtomicBool::new(false),
+            other_body: AtomicBool::new(false),
+            changes_back: Mutex::default(),
             asks_of_moving: AtomicUsize::new(0),
             scans: AtomicUsize::new(0),
             finalized: Mutex::default(),
