@@ -125,7 +125,7 @@ impl BlockSource for Nodes {
         self.scans.fetch_add(1, Ordering::SeqCst);
         let mut scanned = self.node().scan(block, watch).await;
         if let (Ok(scanned), true) = (&mut scanned, self.other_body.load(Ordering::SeqCst)) {
-            scanned.header.prev = BlockHash::from_display([7; 32]);
+            scanned.header.time = Timestamp::EPOCH;
         }
         drop(self.gate.acquire().await);
         scanned
