@@ -171,6 +171,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_is_ready() {
+        let block = BlockRef { height: Height::new(7), hash: BlockHash::from_display([0; 32]) };
+        let writer = HealthView {
+            own_tip: Some(block),
+            writing: true,
+            last_success: Some(Timestamp::from_secs(40)),
+            ..HealthView::default()
+        };
+        let standby = HealthView { writing: false, last_success: None, ..writer.clone() };
+        let why = || Some("for a reason".to_owned());
+        for (name, view, ready) in [
+            ("a writer that has just looked", writer.clone(), true),
+            ("a writer that stands", HealthView { stalled: why(), ..writer.clone() }, false),
+            ("a log that is not followed", HealthView { log_unread: why(), ..writer.clone() }, false),
+            (
+                "long ago",
+                HealthView { last_success: Some(Timestamp::from_secs(39)), ..writer.clone() },
+                false,
+            ),
+            ("a writer that never looked", HealthView { last_success: None, ..writer }, false),
+            ("a standby that folds along", standby.clone(), true),
+            ("a standby without the log", HealthView { log_unread: why(), ..standby.clone() }, false),
+            ("a standby that knows nothing yet", HealthView { own_tip: None, ..standby }, false),
+        ] {
+            assert_eq!(view.is_ready(Timestamp::from_secs(100), Span::from_secs(60)), ready, "{name}");
+        }
+    }
+
+    #[test]
     fn of_several_shards_the_slowest_counts() {
         let tip =
             |height| Some(BlockRef { height: Height::new(height), hash: BlockHash::from_display([0; 32]) });

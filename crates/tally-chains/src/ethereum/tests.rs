@@ -121,6 +121,8 @@ async fn headers_by_height_and_hash() {
     assert!(source.at(Height::new(4)).await.unwrap_err().is_transient());
     node.answers("eth_getBlockByNumber", |_| Ok(block(2, false)));
     assert!(source.at(Height::new(3)).await.unwrap_err().is_transient());
+    node.answers("eth_getBlockByHash", |_| Ok(block(2, false)));
+    assert!(source.header(&latest.block.hash).await.unwrap_err().to_string().contains("is told as block"));
     drop(tip);
 }
 

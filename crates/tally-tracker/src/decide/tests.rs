@@ -223,6 +223,17 @@ fn a_new_node_does_not_know_what_it_never_held() {
 }
 
 #[test]
+fn what_a_reorg_found_in_the_mempool_the_node_holds() {
+    let mut story = Story::mined_to(9);
+    story.block(header(10, 0, 0), &[pays('a', "x", &[1])], &[]);
+    let left = story.block_with_mempool(header(10, 1, 0), &['a']);
+    assert!(left.contains("unmined(a@10"), "{left}");
+    assert_eq!(story.mempool(1, &[], &[], &[]), "", "gone before the next look");
+    let minute = i64::try_from(GONE_AFTER.secs()).unwrap();
+    assert_eq!(story.mempool(minute, &[], &[], &[]), "vanished(a)", "not only after a fortnight");
+}
+
+#[test]
 fn an_absence_counts_only_while_somebody_looks() {
     let mut story = Story::mined_to(9);
     story.mempool(1, &['a'], &[pays('a', "x", &[1])], &[]);

@@ -227,10 +227,8 @@ async fn what_one_node_showed_another_node_or_writer_does_not_claim() {
         scene.start();
         scene.settled().await;
         let reported = scene.folded().observed_at();
-        scene.advance(3);
-        scene.rounds().await;
+        pass(&scene, 5).await;
         let looked_at = scene.now();
-        scene.advance(3);
         let node = match name {
             "another endpoint" => {
                 scene.nodes.switch_to(1);
@@ -290,4 +288,132 @@ async fn a_rival_that_wrote_the_same_first_is_noticed_however_late_it_is_heard_o
         assert_eq!(epochs[..6], [1, 1, 1, 1, 1, 40], "{name}: {}", scene.trace());
         assert!(epochs.len() == 8 && epochs[6..].iter().all(|epoch| *epoch > 1), "{name}: {epochs:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rival_is_noticed_also_while_there_is_nothing_to_write() {
+    let counts = Counts::default();
+    let _guard = metrics::set_default_local_recorder(&counts);
+    let mut scene = Scene::with_height(4);
+    scene.start();
+    scene.settled().await;
+    let (tip, watched_through) = (scene.folded().tip().unwrap(), scene.folded().watched_through());
+    let observed_at = scene.folded().observed_at();
+    seed(&scene, ChainObserved { chain: chain(), tip, watched_through, observed_at });
+    scene.rounds().await;
+    assert_eq!(counts.of("tally_incidents_total", "kind=lease_overtaken"), 1);
+    scene.node().mine(1);
+    scene.settled().await;
+    assert_eq!(scene.facts().last().unwrap().event.epoch, Epoch::new(2), "under a lease of its own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reorg_waits_a_little_for_a_mempool_at_the_new_tip() {
+    for (name, steadies) in [("it comes", true), ("it never comes", false)] {
+        let mut scene = Scene::with_height(5);
+        scene.quote(1, 0);
+        scene.quote(2, 0);
+        scene.start();
+        scene.settled().await;
+        let dropped = scene.node().pay(&script(1), 1000);
+        scene.node().pay(&script(2), 1000);
+        scene.said("seen(b)").await;
+        scene.node().mine(1);
+        scene.said("+6").await;
+        scene.rounds().await;
+        scene.nodes.tip_moves.store(true, Ordering::SeqCst);
+        scene.node().reorg_into_mempool(1, 2, &[dropped]);
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if scene.nodes.asks_of_moving.load(Ordering::SeqCst) > 0 {
+                break;
+            }
+        }
+        assert!(scene.trace().ends_with("+6"), "{name}: not at once: {}", scene.trace());
+        scene.nodes.tip_moves.store(!steadies, Ordering::SeqCst);
+        scene.said("+7").await;
+        let trace = scene.trace_from("+6");
+        if steadies {
+            assert_eq!(trace, "+6 -6 unmined(a@6 gone) unmined(b@6) +6' +7", "{name}");
+        } else {
+            assert!(trace.starts_with("+6 -6 ") && trace.ends_with(" +6' +7"), "{name}: {trace}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_branch_far_below_paid_a_late_address_is_not_credited() {
+    let mut scene = Scene::with_height(400);
+    scene.config.start = None;
+    let other = Arc::clone(&scene.nodes.all[1]);
+    other.fork_at(50);
+    other.pay(&script(1), 1000);
+    other.mine(350);
+    scene.start();
+    scene.settled().await;
+    let nodes = Arc::clone(&scene.nodes);
+    let gate = nodes.looks.acquire_many(GATE).await.unwrap();
+    scene.quote(1, 0);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // In the middle of a round the node of the other branch answers.
+    nodes.switch_to(1);
+    drop(gate);
+    scene.rounds().await;
+    nodes.switch_to(0);
+    scene.settled().await;
+    scene.advance(20);
+    scene.rounds().await;
+    assert!(!scene.trace().contains("mined"), "{}", scene.trace());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_body_of_another_block_is_none() {
+    for (name, late) in [("a new block", false), ("a block that a late address is looked for in", true)] {
+        let mut scene = Scene::with_height(5);
+        if !late {
+            scene.quote(1, 0);
+        }
+        scene.start();
+        scene.settled().await;
+        scene.nodes.other_body.store(!late, Ordering::SeqCst);
+        scene.node().pay(&script(1), 1000);
+        scene.node().mine(1);
+        if late {
+            scene.settled().await;
+            scene.nodes.other_body.store(true, Ordering::SeqCst);
+            scene.quote(1, 0);
+        }
+        scene.until("the alarm", |scene| scene.handle().health().stalled.is_some()).await;
+        assert!(!scene.trace().contains("mined"), "{name}: {}", scene.trace());
+        scene.nodes.other_body.store(false, Ordering::SeqCst);
+        scene.said("mined(a@6)").await;
+        scene.rounds().await;
+        assert_eq!(scene.handle().health().stalled, None, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_of_two_branches_are_not_matched_as_one() {
+    let mut scene = Scene::with_height(400);
+    scene.config.start = None;
+    let node = Arc::clone(&scene.nodes.all[0]);
+    let tip = node.tip_block();
+    node.fork_at(50);
+    node.pay(&script(1), 1000);
+    let other = node.mine(340);
+    assert!(node.switch_to(&tip.hash));
+    scene.start();
+    scene.settled().await;
+    let nodes = Arc::clone(&scene.nodes);
+    let gate = nodes.looks.acquire_many(GATE).await.unwrap();
+    scene.quote(1, 0);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // While the first blocks are asked for by their heights, the node is on its other branch.
+    assert!(node.switch_to(&other.hash));
+    *nodes.changes_back.lock().unwrap() = Some((55, tip.hash));
+    drop(gate);
+    scene.rounds().await;
+    assert_eq!(*nodes.changes_back.lock().unwrap(), None, "it has changed back");
+    scene.settled().await;
+    assert!(!scene.trace().contains("mined"), "{}", scene.trace());
 }

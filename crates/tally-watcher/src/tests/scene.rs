@@ -55,6 +55,12 @@ pub(super) struct Nodes {
     pub(super) hangs: AtomicBool,
     /// The mempool is told at another tip than the one that was asked for.
     pub(super) tip_moves: AtomicBool,
+    /// How often it was.
+    pub(super) asks_of_moving: AtomicUsize,
+    /// What is read is told under another header than was asked for.
+    pub(super) other_body: AtomicBool,
+    /// After so many blocks asked for by their heights the node changes back to a branch.
+    pub(super) changes_back: Mutex<Option<(usize, BlockHash)>>,
     pub(super) scans: AtomicUsize,
     pub(super) finalized: Mutex<Option<Height>>,
     /// What was recalled.
@@ -91,6 +97,20 @@ impl BlockSource for Nodes {
     }
 
     async fn at(&self, height: Height) -> Result<Option<Header>, PortError> {
+        let change = {
+            let mut changes_back = self.changes_back.lock().unwrap();
+            match changes_back.as_mut() {
+                Some((0, _)) => changes_back.take(),
+                Some((left, _)) => {
+                    *left -= 1;
+                    None
+                }
+                None => None,
+            }
+        };
+        if let Some((_, hash)) = change {
+            assert!(self.node().switch_to(&hash));
+        }
         self.node().at(height).await
     }
 
@@ -103,7 +123,10 @@ impl BlockSource for Nodes {
             return Err(PortError::persistent("unknown transaction flag 0x08"));
         }
         self.scans.fetch_add(1, Ordering::SeqCst);
-        let scanned = self.node().scan(block, watch).await;
+        let mut scanned = self.node().scan(block, watch).await;
+        if let (Ok(scanned), true) = (&mut scanned, self.other_body.load(Ordering::SeqCst)) {
+            scanned.header.time = Timestamp::EPOCH;
+        }
         drop(self.gate.acquire().await);
         scanned
     }
@@ -116,6 +139,7 @@ impl BlockSource for Nodes {
         let mut seen = self.node().mempool(known, watch).await?;
         drop(self.looks.acquire().await);
         if let (Some(diff), true) = (&mut seen, self.tip_moves.load(Ordering::SeqCst)) {
+            self.asks_of_moving.fetch_add(1, Ordering::SeqCst);
             diff.tip = BlockHash::from_display([7; 32]);
         }
         Ok(seen)
@@ -258,6 +282,9 @@ impl Scene {
             wrong_network: AtomicBool::new(false),
             hangs: AtomicBool::new(false),
             tip_moves: AtomicBool::new(false),
+            other_body: AtomicBool::new(false),
+            changes_back: Mutex::default(),
+            asks_of_moving: AtomicUsize::new(0),
             scans: AtomicUsize::new(0),
             finalized: Mutex::default(),
             recalled: Mutex::default(),

@@ -99,3 +99,23 @@ fn a_peg_out_of_the_mempool_is_not_credited() {
     });
     assert_eq!(read.collect::<Vec<_>>(), [scan::Found::default()], "the HogEx is read, and pays nobody yet");
 }
+
+/// Scrypt is slow, so that good work is remembered; bad work is not.
+#[test]
+fn work_that_is_remembered_was_checked() {
+    let ltc = json!({"id": "ltc", "kind": "bitcoin", "coin": "ltc", "network": "regtest"});
+    let work = scan::Work::new(Network::of(&settings_of(&ltc)).unwrap());
+    let good = script(&include_str!("../../../testdata/ltc_regtest_434_block.hex").trim()[..160]);
+    let bad = (0_u32..).map(|nonce| [&good[..76], &nonce.to_le_bytes()].concat());
+    let bad = bad
+        .into_iter()
+        .find(|head| check_pow(head.as_slice().try_into().unwrap(), Pow::Scrypt).is_err())
+        .unwrap();
+    for (name, head, is_good) in [("good", good, true), ("bad", bad, false)] {
+        let hash = Known::hash(&head).parse().unwrap();
+        for time in ["once", "again"] {
+            let told = scan::header(&head, hash, Height::new(434), &work);
+            assert_eq!(told.is_ok(), is_good, "{name} {time}: {told:?}");
+        }
+    }
+}

@@ -230,6 +230,9 @@ fn answers_that_contradict_each_other_are_no_result() {
     let token = |bloom| Case { value: "0x0", logs: logs(), bloom, ..Case::new(TOKEN, None) };
     assert_eq!(token(bloom).slots().unwrap(), ["log-0=5 USDT"]);
     assert!(token(Bloom::default()).slots().unwrap_err().contains("bloom filter"));
+    let mut without = token(bloom).told();
+    without.block.logs_bloom = None;
+    assert!(find(&without).unwrap_err().contains("bloom filter"));
 
     let wrong_root = Case::new(SHOP, Some(call("CALL", PAYER, SHOP, "0x6", Value::Null)));
     assert!(wrong_root.slots().unwrap_err().contains("begins with another call"));
