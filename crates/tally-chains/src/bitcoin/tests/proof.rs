@@ -119,3 +119,26 @@ fn work_that_is_remembered_was_checked() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_node_whose_chain_parted_at_a_landmark_is_foreign() {
+    for (coin, ours) in [("btc", false), ("bch", true)] {
+        let node = FakeNode::start();
+        let rpc = json!([{"url": node.url}]);
+        let settings = settings_of(
+            &json!({"id": coin, "kind": "bitcoin", "coin": coin, "network": "mainnet", "rpc": rpc}),
+        );
+        let network = Network::of(&settings).unwrap();
+        let landmark = network.landmarks.iter().find(|landmark| landmark.ours == ours).unwrap();
+        // The other coin's block, or one of neither.
+        let there = if ours { "07".repeat(32) } else { landmark.hash.to_owned() };
+        node.answers("getblockhash", move |params| match params[0].as_u64() {
+            Some(0) => Ok(json!(network.genesis)),
+            Some(height) if height == landmark.height => Ok(json!(there)),
+            _ => Err((-8, "Block height out of range")),
+        });
+        let error = crate::open(&settings).unwrap().check().await.unwrap_err();
+        let told = format!("its block {} is", landmark.height);
+        assert!(!error.is_transient() && error.to_string().contains(&told), "{coin}: {error}");
+    }
+}
