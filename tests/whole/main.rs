@@ -52,7 +52,7 @@ const SEEDS: u64 = 20;
 /// Seeds that are played twice.
 const REPEATED: u64 = 4;
 /// Seeds after which a mutation that was never noticed is one that cannot be.
-const MUTATED: u64 = 16;
+const MUTATED: u64 = 64;
 
 /// Plays one seed in a runtime of its own, whose time is virtual, on a thread of its own.
 fn play(seed: u64, mutation: Mutation) -> Result<Played, Fault> {

@@ -57,8 +57,15 @@ async fn what_was_answered_for_outlives_a_kill() {
             .spawn()
             .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        let lines = std::thread::spawn(move || output.lines().map_while(Result::ok).collect::<Vec<_>>());
-        std::thread::sleep(Duration::from_millis(250 + round * 37));
+        let (begun, begins) = std::sync::mpsc::channel();
+        let lines = std::thread::spawn(move || {
+            let lines = output.lines().map_while(Result::ok);
+            let told = lines.inspect(|line| drop(line.starts_with("at ").then(|| begun.send(()))));
+            told.collect::<Vec<_>>()
+        });
+        // It dies in the middle of its work, however long its start took.
+        begins.recv_timeout(Duration::from_secs(120)).expect("it writes");
+        std::thread::sleep(Duration::from_millis(50 + round * 37));
         child.kill().unwrap();
         child.wait().unwrap();
         let before = answered.len();

@@ -233,7 +233,7 @@ pub(crate) fn deadlines_until(end: Timestamp) -> (Vec<u8>, Vec<u8>) {
 
 /// An order that nothing more is to happen to, by its last change.
 pub(crate) fn closed(at: Timestamp, order: &OrderId) -> Vec<u8> {
-    Key::of(CLOSED).number(millis(at)).name(order.as_str()).done()
+    Key::of(CLOSED).number(millis(at)).order(order).done()
 }
 
 /// Every order closed by `end`, as bounds.

@@ -7,7 +7,6 @@ use tally_ports::PortError;
 use tally_types::Position;
 
 use super::Fold;
-use crate::{codec, keys, rows};
 
 impl Fold<'_> {
     pub(super) fn orders_archived(
@@ -44,12 +43,12 @@ impl Fold<'_> {
     }
 
     fn delivery_archived(&mut self, archived: &ArchivedOrder, endpoint: &str) -> Result<(), PortError> {
-        let mut state = rows::delivery(&self.rows, &archived.order, endpoint)?;
-        if state.position <= archived.delivered && state.position > Position::START {
-            state.position = Position::START;
-            let name = format!("the deliveries of order {}", archived.order);
-            self.rows.put(keys::delivery(&archived.order, endpoint), codec::to_bytes(&name, &state)?);
-        }
-        Ok(())
+        self.with_delivery(&archived.order, endpoint, |_, state| {
+            let begins_anew = state.position <= archived.delivered && state.position > Position::START;
+            if begins_anew {
+                state.position = Position::START;
+            }
+            Ok(begins_anew)
+        })
     }
 }

@@ -58,21 +58,38 @@ impl Fold<'_> {
             return Ok(());
         };
         let current = entry.order.version();
-        if fact.endpoint != NOTIFY {
-            let mut state = rows::delivery(&self.rows, &fact.order, &fact.endpoint)?;
-            self.attempted(fact, position, current, &mut state)?;
-            self.rows.put(keys::delivery(&fact.order, &fact.endpoint), row(&fact.order, &state)?);
+        self.with_delivery(&fact.order, &fact.endpoint, |fold, state| {
+            fold.attempted(fact, position, current, state)?;
+            Ok(true)
+        })
+    }
+
+    /// Works on an endpoint's state, wherever it is at hand: that of an order's own endpoint is kept with the order.
+    /// `work` answers whether it changed anything.
+    pub(super) fn with_delivery(
+        &mut self,
+        order: &OrderId,
+        endpoint: &str,
+        work: impl FnOnce(&mut Self, &mut DeliveryState) -> Result<bool, PortError>,
+    ) -> Result<(), PortError> {
+        if endpoint != NOTIFY {
+            let mut state = rows::delivery(&self.rows, order, endpoint)?;
+            if work(self, &mut state)? {
+                self.rows.put(keys::delivery(order, endpoint), row(order, &state)?);
+            }
             return Ok(());
         }
+        let Some(entry) = self.order_entry(order)? else { return Ok(()) };
         let mut notified = std::mem::take(&mut entry.notified);
         let mut state = match notified.state.take() {
             Some(state) => state,
-            None => rows::delivery(&self.rows, &fact.order, NOTIFY)?,
+            None => rows::delivery(&self.rows, order, NOTIFY)?,
         };
-        self.attempted(fact, position, current, &mut state)?;
-        self.note(&mut notified);
+        if work(self, &mut state)? {
+            self.note(&mut notified);
+        }
         notified.state = Some(state);
-        if let Some(entry) = self.order_entry(&fact.order)? {
+        if let Some(entry) = self.order_entry(order)? {
             entry.notified = notified;
         }
         Ok(())
