@@ -175,6 +175,8 @@ async fn whatever_is_wrong_with_a_node_another_takes_over_and_it_is_named() {
             let endpoint = bad.url.trim_start_matches("http://");
             let label = format!("chain=btc endpoint={endpoint} kind={kind}");
             assert_eq!(counts.of("tally_endpoint_faults_total", &label), 1, "{name}");
+            let alarms = counts.of("tally_incidents_total", "kind=endpoint_pruned");
+            assert_eq!(alarms, u64::from(kind == "pruned"), "{name}");
             // It is not used again, for a while.
             let asked = bad.asked("getblock");
             source.scan(&tip, &watch).await.unwrap();

@@ -39,6 +39,11 @@ async fn a_block_without_work_is_none() {
             block
         };
         let source = source("btc", &[&node]);
+        // A node that has it beside a good branch, so that nothing else can be wrong.
+        let (other, has) = self::node(2, CORE, -5);
+        has.lock().unwrap().stale.push((3, block.clone()));
+        let beside = self::source("btc", &[&other]);
+        beside.check().await.unwrap();
         let hash = Known::hash(&block).parse().unwrap();
         let header = Header {
             block: BlockRef { height: Height::new(3), hash },
@@ -49,7 +54,7 @@ async fn a_block_without_work_is_none() {
             ("tip", source.tip().await.map(|tip| tip == header)),
             ("at", source.at(Height::new(3)).await.map(|there| there == Some(header))),
             ("header", source.header(&hash).await.map(|there| there == Some(header))),
-            ("work", source.work(&hash).await.map(|work| work.is_some())),
+            ("work", beside.work(&hash).await.map(|work| work.is_some())),
             ("scan", source.scan(&header, &watching(&[P2WPKH])).await.map(|block| block.header == header)),
         ];
         for (question, answer) in answers {
