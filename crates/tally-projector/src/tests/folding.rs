@@ -254,13 +254,13 @@ fn an_order_that_outgrows_a_row_is_split() {
     let scene = Scene::new();
     scene.create(1);
     scene.quote(1);
-    for number in 0..600 {
+    for number in 0..2000 {
         scene.seen_at(&number.to_string());
     }
     let store = MemoryStore::new();
     fold(&store, &scene.log.facts(), 500).unwrap();
     let (order, parts) = crate::rows::order(&store as &dyn Store, &order_id(1)).unwrap().unwrap();
-    assert_eq!((order.deposits().len(), parts > 1), (600, true));
+    assert_eq!((order.deposits().len(), parts > 1), (2000, true));
     assert!(store.rows().iter().all(|(_, value)| value.len() <= 64 * 1024));
 }
 
