@@ -353,6 +353,8 @@ def test_a_node_that_stops_and_comes_back_loses_nothing(nodes):
     try:
         shop.open()
         order = shop.order("eth").checkout()
+        # told before it is overtaken by what comes next
+        order.wait_told("pending")
         node.pay(order.target, order.amount)
         node.process.signal(19)  # SIGSTOP: connections hang
         assert order.query()["status"] == "pending"
