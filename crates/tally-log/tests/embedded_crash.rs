@@ -60,7 +60,12 @@ async fn what_was_answered_for_outlives_a_kill() {
         let (begun, begins) = std::sync::mpsc::channel();
         let lines = std::thread::spawn(move || {
             let lines = output.lines().map_while(Result::ok);
-            let told = lines.inspect(|line| drop(line.starts_with("at ").then(|| begun.send(()))));
+            let told = lines.inspect(|line| {
+                if line.starts_with("at ") {
+                    // Only the first is waited for.
+                    let _ = begun.send(());
+                }
+            });
             told.collect::<Vec<_>>()
         });
         // It dies in the middle of its work, however long its start took.
