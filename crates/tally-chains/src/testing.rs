@@ -1,16 +1,12 @@
-//! Settings, fake nodes and a metrics recorder for this crate's tests.
+//! Settings and fake nodes for this crate's tests.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 use std::time::Duration;
 
-use metrics::{
-    Counter, Gauge, Histogram, Key, KeyName, LocalRecorderGuard, Metadata, Recorder, SharedString, Unit,
-};
 use serde_json::{Value, json};
 use tally_matcher::WatchSet;
 use tally_ports::SharedWatch;
@@ -241,43 +237,5 @@ impl State {
                 json!({"id": call["id"], "result": null, "error": {"code": code, "message": message}})
             }
         }
-    }
-}
-
-/// What was counted in this thread since it was made.
-#[derive(Clone, Default)]
-pub(crate) struct Counts(Arc<Mutex<HashMap<String, Arc<AtomicU64>>>>);
-
-impl Counts {
-    /// Counts from now on, in this thread, for as long as the guard lives.
-    pub(crate) fn begin(&self) -> LocalRecorderGuard<'_> {
-        metrics::set_default_local_recorder(self)
-    }
-
-    /// The counter of this name with this among its labels.
-    pub(crate) fn of(&self, name: &str, label: &str) -> u64 {
-        let counts = self.0.lock().unwrap();
-        let found = counts.iter().filter(|(key, _)| key.starts_with(name) && key.contains(label));
-        found.map(|(_, count)| count.load(Ordering::Relaxed)).sum()
-    }
-}
-
-impl Recorder for Counts {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        let labels = key.labels().map(|label| format!(" {}={}", label.key(), label.value()));
-        let name = format!("{}{}", key.name(), labels.collect::<String>());
-        Counter::from_arc(Arc::clone(self.0.lock().unwrap().entry(name).or_default()))
-    }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
     }
 }

@@ -128,51 +128,10 @@ pub(crate) fn count_poll(venue: &str, outcome: &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::sync::{Arc, Mutex};
-
-    use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
     use tally_events::{AssetRate, DroppedSource, FiatRate};
+    use tally_testkit::Meters;
 
     use super::*;
-
-    /// What was shown in this thread; counters as the bits of a whole number, gauges as those of a float.
-    #[derive(Clone, Default)]
-    struct Shown(Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>);
-
-    impl Shown {
-        fn cell(&self, key: &Key) -> Arc<AtomicU64> {
-            let labels = key.labels().map(|label| format!(" {}", label.value()));
-            let name = format!("{}{}", key.name(), labels.collect::<String>());
-            self.0.lock().unwrap().entry(name).or_default().clone()
-        }
-
-        fn bits(&self, name: &str) -> u64 {
-            self.0.lock().unwrap().get(name).unwrap_or_else(|| panic!("{name}")).load(Ordering::Relaxed)
-        }
-
-        fn gauge(&self, name: &str) -> f64 {
-            f64::from_bits(self.bits(name))
-        }
-    }
-
-    impl Recorder for Shown {
-        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-            Counter::from_arc(self.cell(key))
-        }
-
-        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-            Gauge::from_arc(self.cell(key))
-        }
-
-        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-            Histogram::noop()
-        }
-    }
 
     const HOUR: i64 = 3_600;
 
@@ -202,42 +161,50 @@ mod tests {
     #[test]
     #[allow(clippy::float_cmp, reason = "whole numbers, as they were set")]
     fn what_is_shown_is_what_holds() {
-        let shown = Shown::default();
-        let _guard = metrics::set_default_local_recorder(&shown);
+        let shown = Meters::default();
+        let _guard = shown.begin();
         Gauges::show_rules(&RateRules::default());
-        assert_eq!(shown.gauge("tally_rate_sources_min LTC"), 2.0);
+        assert_eq!(shown.gauge("tally_rate_sources_min", "asset=LTC"), Some(2.0));
 
         let mut gauges = Gauges::default();
         gauges.show(&published(HOUR, true, true));
-        assert_eq!(shown.gauge("tally_rate_sources BTC crypto"), 2.0);
-        assert_eq!(shown.gauge("tally_rate_age_seconds BTC crypto"), 5.0);
-        assert_eq!(shown.gauge("tally_rate_age_seconds USD fiat"), 3_600.0);
-        assert_eq!(shown.gauge("tally_rate_dropped BTC c outlier"), 1.0);
+        assert_eq!(shown.gauge("tally_rate_sources", "asset=BTC kind=crypto"), Some(2.0));
+        assert_eq!(shown.gauge("tally_rate_age_seconds", "asset=BTC kind=crypto"), Some(5.0));
+        assert_eq!(shown.gauge("tally_rate_age_seconds", "asset=USD kind=fiat"), Some(3_600.0));
+        assert_eq!(shown.gauge("tally_rate_dropped", "asset=BTC venue=c reason=outlier"), Some(1.0));
 
         gauges.show(&published(HOUR + 90, false, true));
-        assert_eq!(shown.gauge("tally_rate_sources BTC crypto"), 0.0, "no rate");
-        assert_eq!(shown.gauge("tally_rate_age_seconds BTC crypto"), 95.0, "the last one grows old");
-        assert_eq!(shown.gauge("tally_rate_dropped BTC c outlier"), 0.0);
-        assert_eq!(shown.gauge("tally_rate_dropped BTC c stale"), 1.0);
+        assert_eq!(shown.gauge("tally_rate_sources", "asset=BTC kind=crypto"), Some(0.0), "no rate");
+        assert_eq!(
+            shown.gauge("tally_rate_age_seconds", "asset=BTC kind=crypto"),
+            Some(95.0),
+            "the last one grows old"
+        );
+        assert_eq!(shown.gauge("tally_rate_dropped", "asset=BTC venue=c reason=outlier"), Some(0.0));
+        assert_eq!(shown.gauge("tally_rate_dropped", "asset=BTC venue=c reason=stale"), Some(1.0));
 
         gauges.show(&published(8 * 24 * HOUR, true, false));
-        assert_eq!(shown.gauge("tally_rate_sources USD fiat"), 0.0, "a fiat rate that has ended");
+        assert_eq!(
+            shown.gauge("tally_rate_sources", "asset=USD kind=fiat"),
+            Some(0.0),
+            "a fiat rate that has ended"
+        );
         gauges.retire();
-        assert!(shown.gauge("tally_rate_sources BTC crypto").is_nan());
-        assert!(shown.gauge("tally_rate_age_seconds USD fiat").is_nan());
-        assert_eq!(shown.gauge("tally_rate_dropped BTC c outlier"), 0.0);
+        assert!(shown.gauge("tally_rate_sources", "asset=BTC kind=crypto").unwrap().is_nan());
+        assert!(shown.gauge("tally_rate_age_seconds", "asset=USD kind=fiat").unwrap().is_nan());
+        assert_eq!(shown.gauge("tally_rate_dropped", "asset=BTC venue=c reason=outlier"), Some(0.0));
     }
 
     #[test]
     fn old_fiat_is_told_once_from_a_hundred_hours_on() {
-        let shown = Shown::default();
-        let _guard = metrics::set_default_local_recorder(&shown);
+        let shown = Meters::default();
+        let _guard = shown.begin();
         let mut gauges = Gauges::default();
         gauges.show(&published(100 * HOUR - 1, true, true));
-        assert!(!shown.0.lock().unwrap().contains_key("tally_incidents_total fiat_rate_old"));
+        assert_eq!(shown.count("tally_incidents_total", "kind=fiat_rate_old"), 0);
         for secs in [0, 15, 30] {
             gauges.show(&published(100 * HOUR + secs, true, true));
         }
-        assert_eq!(shown.bits("tally_incidents_total fiat_rate_old"), 1);
+        assert_eq!(shown.count("tally_incidents_total", "kind=fiat_rate_old"), 1);
     }
 }

@@ -9,6 +9,7 @@ mod facts;
 mod feed;
 mod lease;
 mod log;
+mod meters;
 mod publisher;
 mod store;
 
@@ -21,6 +22,7 @@ pub use facts::{canceled, chain_id, claimed, currency, expired, order_id, script
 pub use feed::ScriptedFeed;
 pub use lease::MemoryLease;
 pub use log::MemoryLog;
+pub use meters::Meters;
 pub use publisher::RecordingPublisher;
 pub use store::MemoryStore;
 

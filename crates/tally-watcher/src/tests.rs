@@ -1,7 +1,6 @@
 //! Stories of a watcher over fakes: a chain, a log, a lease, a store and a clock that tests move.
 
 mod follow;
-mod recorder;
 mod restart;
 mod rules;
 mod scale;

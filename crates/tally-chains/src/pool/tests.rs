@@ -1,9 +1,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tally_testkit::Meters;
 use tally_types::{BlockRef, Timestamp};
 
 use super::*;
-use crate::testing::Counts;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mood {
@@ -171,19 +171,19 @@ async fn a_check_forgives_what_is_unreachable_but_not_what_is_foreign() {
 
 #[tokio::test(start_paused = true)]
 async fn a_liar_is_named_and_left_alone_for_a_while() {
-    let counts = Counts::default();
+    let counts = Meters::default();
     let _counting = counts.begin();
     let pool = pool([(Mood::Lying, ""), (Mood::Well, "")]);
     assert_eq!(ask(&pool).await, Ok("b"));
-    assert_eq!(counts.of("tally_endpoint_faults_total", "chain=btc endpoint=a kind=contradiction"), 1);
-    assert_eq!(counts.of("tally_incidents_total", "kind=endpoint_lies"), 1);
+    assert_eq!(counts.count("tally_endpoint_faults_total", "chain=btc endpoint=a kind=contradiction"), 1);
+    assert_eq!(counts.count("tally_incidents_total", "kind=endpoint_lies"), 1);
     let before = asked(&pool, 0);
     set(&pool, 1, Mood::Down);
     for _ in 0..5 {
         assert_eq!(ask(&pool).await, Err("b is down".to_owned()), "rather nobody than who lies");
     }
     assert_eq!(asked(&pool, 0), before);
-    assert_eq!(counts.of("tally_endpoint_faults_total", "endpoint=b kind=unreachable"), 5);
+    assert_eq!(counts.count("tally_endpoint_faults_total", "endpoint=b kind=unreachable"), 5);
     tokio::time::advance(Duration::from_secs(301)).await;
     set(&pool, 0, Mood::Well);
     assert_eq!(ask(&pool).await, Ok("a"), "its rest is over");
@@ -206,7 +206,7 @@ async fn whoever_takes_over_must_know_the_branch() {
         ("at the very beginning", "abcd", "", Ok(("", "b")), Some("lagging")),
         ("a branch from nowhere", long("a"), long("x"), Err("a is down"), Some("unconnected")),
     ] {
-        let counts = Counts::default();
+        let counts = Meters::default();
         let _counting = counts.begin();
         let pool = pool([(Mood::Well, ours), (Mood::Well, other)]);
         for height in 0..=ours.len() as u64 {
@@ -223,7 +223,7 @@ async fn whoever_takes_over_must_know_the_branch() {
         assert_eq!(told, outcome, "{name}");
         if let Some(kind) = kind {
             assert!(
-                counts.of("tally_endpoint_faults_total", &format!("endpoint=b kind={kind}")) > 0,
+                counts.count("tally_endpoint_faults_total", &format!("endpoint=b kind={kind}")) > 0,
                 "{name}"
             );
         }
@@ -266,7 +266,7 @@ async fn a_node_that_goes_back_is_left_for_one_that_does_not() {
 
 #[tokio::test]
 async fn a_null_is_not_believed_of_what_was_told() {
-    let counts = Counts::default();
+    let counts = Meters::default();
     let _counting = counts.begin();
     let pool = pool([(Mood::Well, "abcd"), (Mood::Well, "abcd")]);
     tip(&pool).await.unwrap();
@@ -278,7 +278,7 @@ async fn a_null_is_not_believed_of_what_was_told() {
     set(&by_height, 0, Mood::Blank);
     assert_eq!(by_height.at(Height::new(3)).await.unwrap(), Some(header("abc")));
     assert_eq!(by_height.current().unwrap().name, "b");
-    assert_eq!(counts.of("tally_endpoint_faults_total", "endpoint=a kind=absent"), 2);
+    assert_eq!(counts.count("tally_endpoint_faults_total", "endpoint=a kind=absent"), 2);
     set(&pool, 1, Mood::Blank);
     assert!(pool.at(Height::new(3)).await.is_ok_and(|told| told.is_none()), "if all say so, it is so");
     assert_eq!(pool.header(hash("unheard")).await.unwrap(), None, "what nobody told may be absent");
@@ -286,7 +286,7 @@ async fn a_null_is_not_believed_of_what_was_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_stands_still_is_left_for_one_that_moves() {
-    let counts = Counts::default();
+    let counts = Meters::default();
     let _counting = counts.begin();
     let pool = pool([(Mood::Well, "abc"), (Mood::Well, "abc")]);
     assert_eq!(tip(&pool).await, Ok((hash("abc"), "a")));
@@ -299,7 +299,7 @@ async fn a_node_that_stands_still_is_left_for_one_that_moves() {
     let stood = told.iter().take_while(|(_, who)| *who == "a").count();
     assert!((10..=20).contains(&stood), "{stood} s");
     assert_eq!(told.last(), Some(&(hash("abcdefgh"), "b")));
-    assert_eq!(counts.of("tally_endpoint_faults_total", "endpoint=a kind=lagging"), 1);
+    assert_eq!(counts.count("tally_endpoint_faults_total", "endpoint=a kind=lagging"), 1);
     assert_eq!(pool.switches(), 1);
     // A little ahead is nothing.
     let pool = self::pool([(Mood::Well, "abc"), (Mood::Well, "abcde")]);

@@ -6,10 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tally_events::{BlockConnected, ChainObserved, Epoch, Event, Fact, Recorded};
-use tally_testkit::script;
+use tally_testkit::{Meters, script};
 use tally_types::{BlockHash, BlockRef, Height, Span, Timestamp};
 
-use super::recorder::{Counts, Gauges};
 use super::scene::{GATE, Scene, chain, subject};
 
 #[tokio::test(start_paused = true)]
@@ -139,8 +138,8 @@ async fn what_stops_the_watch_shows_in_readiness_and_metrics() {
         }),
     ];
     for (name, kind, spoil) in rows {
-        let counts = Counts::default();
-        let _guard = metrics::set_default_local_recorder(&counts);
+        let counts = Meters::default();
+        let _guard = counts.begin();
         let mut scene = Scene::with_height(400);
         scene.config.start = None;
         scene.start();
@@ -152,15 +151,15 @@ async fn what_stops_the_watch_shows_in_readiness_and_metrics() {
         let health = scene.handle().health();
         assert!(!health.is_ready(scene.now(), Span::from_secs(3600)), "{name}: {health:?}");
         let kind = format!("kind={kind}");
-        assert_eq!(counts.of("tally_incidents_total", &kind), 1, "{name}: once, however long it lasts");
-        assert_eq!(counts.of("tally_incidents_total", ""), 1, "{name}: and nothing else");
+        assert_eq!(counts.count("tally_incidents_total", &kind), 1, "{name}: once, however long it lasts");
+        assert_eq!(counts.count("tally_incidents_total", ""), 1, "{name}: and nothing else");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn blocks_thrown_away_during_a_long_downtime_are_an_alarm_and_no_gap() {
-    let gauges = Gauges::default();
-    let _guard = metrics::set_default_local_recorder(&gauges);
+    let gauges = Meters::default();
+    let _guard = gauges.begin();
     let mut scene = Scene::with_height(5);
     scene.quote(1, 0);
     scene.start();
@@ -176,7 +175,7 @@ async fn blocks_thrown_away_during_a_long_downtime_are_an_alarm_and_no_gap() {
     assert!(scene.trace().ends_with("+5 +6..199"), "up to the block, and no further: {}", scene.trace());
     let health = scene.handle().health();
     assert!(!health.is_ready(scene.now(), Span::from_secs(3600)));
-    assert_eq!((health.lag_blocks(), gauges.get("tally_chain_lag_blocks")), (306, Some(306.0)));
+    assert_eq!((health.lag_blocks(), gauges.gauge("tally_chain_lag_blocks", "")), (306, Some(306.0)));
     // From another node, that has it.
     *scene.nodes.unreadable.lock().unwrap() = None;
     scene.settled().await;
@@ -292,8 +291,8 @@ async fn a_rival_that_wrote_the_same_first_is_noticed_however_late_it_is_heard_o
 
 #[tokio::test(start_paused = true)]
 async fn a_rival_is_noticed_also_while_there_is_nothing_to_write() {
-    let counts = Counts::default();
-    let _guard = metrics::set_default_local_recorder(&counts);
+    let counts = Meters::default();
+    let _guard = counts.begin();
     let mut scene = Scene::with_height(4);
     scene.start();
     scene.settled().await;
@@ -301,7 +300,7 @@ async fn a_rival_is_noticed_also_while_there_is_nothing_to_write() {
     let observed_at = scene.folded().observed_at();
     seed(&scene, ChainObserved { chain: chain(), tip, watched_through, observed_at });
     scene.rounds().await;
-    assert_eq!(counts.of("tally_incidents_total", "kind=lease_overtaken"), 1);
+    assert_eq!(counts.count("tally_incidents_total", "kind=lease_overtaken"), 1);
     scene.node().mine(1);
     scene.settled().await;
     assert_eq!(scene.facts().last().unwrap().event.epoch, Epoch::new(2), "under a lease of its own");

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tally_events::{BlockConnected, BlockDisconnected, Epoch, Event, Fact};
-use tally_testkit::script;
+use tally_testkit::{Meters, script};
 use tally_types::{BlockHash, BlockRef, Height, Span};
 
-use super::recorder;
 use super::scene::{GATE, Scene, chain, subject};
 use crate::WatcherError;
 
@@ -301,13 +300,13 @@ async fn what_left_half_told_is_taken_back_at_the_tip() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_hangs_is_told_within_a_minute() {
-    let gauges = recorder::Gauges::default();
-    let _guard = metrics::set_default_local_recorder(&gauges);
+    let gauges = Meters::default();
+    let _guard = gauges.begin();
     let mut scene = Scene::with_height(4);
     scene.start();
     scene.settled().await;
     assert!(scene.handle().health().is_ready(scene.now(), crate::SILENCE_ALARM));
-    assert_eq!(gauges.get("tally_chain_lag_blocks"), Some(0.0));
+    assert_eq!(gauges.gauge("tally_chain_lag_blocks", ""), Some(0.0));
     scene.nodes.hangs.store(true, Ordering::SeqCst);
     scene.node().mine(2);
     for _ in 0..60 {
@@ -317,7 +316,7 @@ async fn a_node_that_hangs_is_told_within_a_minute() {
     let health = scene.handle().health();
     assert!(!health.is_ready(scene.now(), Span::from_secs(3600)), "{health:?}");
     assert!(health.stalled.is_some_and(|said| said.starts_with("nothing was heard of the node for ")));
-    assert!(gauges.get("tally_chain_lag_blocks").unwrap() >= 1.0);
-    assert!(gauges.get("tally_chain_silence_seconds").unwrap() >= 45.0);
+    assert!(gauges.gauge("tally_chain_lag_blocks", "").unwrap() >= 1.0);
+    assert!(gauges.gauge("tally_chain_silence_seconds", "").unwrap() >= 45.0);
     scene.nodes.hangs.store(false, Ordering::SeqCst);
 }

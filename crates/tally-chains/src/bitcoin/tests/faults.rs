@@ -1,8 +1,9 @@
 //! Nodes that lag, lie and break off, beside one that does not; and blocks over either transport.
 
+use tally_testkit::Meters;
+
 use super::chain::{Known, mine, node};
 use super::*;
-use crate::testing::Counts;
 
 fn bytes_at(known: &Mutex<Known>, height: usize) -> Vec<u8> {
     known.lock().unwrap().best[height].clone()
@@ -158,7 +159,7 @@ async fn whatever_is_wrong_with_a_node_another_takes_over_and_it_is_named() {
     ];
     for rest in [false, true] {
         for (name, kind, spoil) in spoils {
-            let counts = Counts::default();
+            let counts = Meters::default();
             let _counting = counts.begin();
             let ((bad, known), (good, all)) = (node(3, CORE, -5), node(3, CORE, -5));
             if rest {
@@ -174,8 +175,8 @@ async fn whatever_is_wrong_with_a_node_another_takes_over_and_it_is_named() {
             assert_eq!(source.endpoint(), 1, "{name}");
             let endpoint = bad.url.trim_start_matches("http://");
             let label = format!("chain=btc endpoint={endpoint} kind={kind}");
-            assert_eq!(counts.of("tally_endpoint_faults_total", &label), 1, "{name}");
-            let alarms = counts.of("tally_incidents_total", "kind=endpoint_pruned");
+            assert_eq!(counts.count("tally_endpoint_faults_total", &label), 1, "{name}");
+            let alarms = counts.count("tally_incidents_total", "kind=endpoint_pruned");
             assert_eq!(alarms, u64::from(kind == "pruned"), "{name}");
             // It is not used again, for a while.
             let asked = bad.asked("getblock");
@@ -188,7 +189,7 @@ async fn whatever_is_wrong_with_a_node_another_takes_over_and_it_is_named() {
 
 #[tokio::test]
 async fn a_node_that_lags_or_is_on_another_branch_is_not_followed_blindly() {
-    let counts = Counts::default();
+    let counts = Meters::default();
     let _counting = counts.begin();
     let ((first, known), (behind, _)) = (node(8, CORE, -5), node(2, CORE, -5));
     let source = source("btc", &[&first, &behind]);
@@ -200,7 +201,7 @@ async fn a_node_that_lags_or_is_on_another_branch_is_not_followed_blindly() {
     assert!(source.tip().await.is_err(), "who takes over is six blocks behind");
     let endpoint = behind.url.trim_start_matches("http://");
     let label = format!("endpoint={endpoint} kind=lagging");
-    assert!(counts.of("tally_endpoint_faults_total", &label) > 0);
+    assert!(counts.count("tally_endpoint_faults_total", &label) > 0);
     first.fails(None);
     assert_eq!(source.tip().await.unwrap(), tip);
     // Back on its feet, it leaves the branch at 5 for a longer one: that is the watcher's to judge.
@@ -232,6 +233,6 @@ async fn a_node_that_lags_or_is_on_another_branch_is_not_followed_blindly() {
     first.fails(Some(0));
     assert!(source.tip().await.is_err());
     let label = format!("endpoint={} kind=unconnected", foreign.url.trim_start_matches("http://"));
-    assert!(counts.of("tally_endpoint_faults_total", &label) > 0);
-    assert_eq!(counts.of("tally_incidents_total", "kind=endpoint_branch"), 1);
+    assert!(counts.count("tally_endpoint_faults_total", &label) > 0);
+    assert_eq!(counts.count("tally_incidents_total", "kind=endpoint_branch"), 1);
 }

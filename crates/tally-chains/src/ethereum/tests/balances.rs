@@ -1,9 +1,9 @@
 //! Payments by difference of balances, against a fake node with state of a few blocks only.
 
 use std::collections::HashMap;
+use tally_testkit::Meters;
 
 use super::*;
-use crate::testing::Counts;
 
 const OTHER: &str = "0x00000000000000000000000000000000000000ee";
 const GAS: u64 = 21_000 * 2;
@@ -162,7 +162,7 @@ async fn each_block_pays_what_its_balances_say() {
         ),
         ("paid out by a contract", by_contract(SHOP, -7), "balance:", 1),
     ] {
-        let counts = Counts::default();
+        let counts = Meters::default();
         let _counting = counts.begin();
         let happened = match name {
             // The fake moves what is paid to oneself out and in again, as a node does.
@@ -174,9 +174,9 @@ async fn each_block_pays_what_its_balances_say() {
         for _ in 0..2 {
             assert_eq!(scan(&source, 2, &shop()).await, expected, "{name}");
         }
-        let told = counts.of("tally_incidents_total", "kind=balance_negative");
+        let told = counts.count("tally_incidents_total", "kind=balance_negative");
         assert_eq!(told, 2 * negative, "{name}");
-        assert_eq!(counts.of("tally_incidents_total", "kind=state_gap"), 0, "{name}");
+        assert_eq!(counts.count("tally_incidents_total", "kind=state_gap"), 0, "{name}");
     }
 }
 
@@ -242,7 +242,7 @@ const AFTER_GAP: [&str; 6] = [
 
 #[tokio::test]
 async fn blocks_without_state_are_settled_by_one_difference() {
-    let counts = Counts::default();
+    let counts = Meters::default();
     let _counting = counts.begin();
     let world = gap();
     let source = world.source();
@@ -253,8 +253,8 @@ async fn blocks_without_state_are_settled_by_one_difference() {
             assert_eq!(scan(&source, height, &shop()).await, expected, "{round} {height}");
         }
     }
-    assert_eq!(counts.of("tally_incidents_total", "kind=state_gap"), 2, "once each time it is read");
-    assert_eq!(counts.of("tally_incidents_total", "kind=balance_negative"), 0);
+    assert_eq!(counts.count("tally_incidents_total", "kind=state_gap"), 2, "once each time it is read");
+    assert_eq!(counts.count("tally_incidents_total", "kind=balance_negative"), 0);
 }
 
 #[tokio::test]
@@ -279,7 +279,7 @@ async fn what_was_paid_before_a_restart_stands_for_its_state() {
         ("told less than there was", Some(999_999), "balance: balance=1011", 0),
         ("not told", None, "balance:", 1),
     ] {
-        let counts = Counts::default();
+        let counts = Meters::default();
         let _counting = counts.begin();
         let world = gap();
         *world.state_from.lock().unwrap() = 7;
@@ -292,7 +292,7 @@ async fn what_was_paid_before_a_restart_stands_for_its_state() {
             assert_eq!(scan(&source, height, &shop()).await, expected, "{name} {height}");
         }
         assert_eq!(scan(&source, 7, &shop()).await, expected, "{name}");
-        assert_eq!(counts.of("tally_incidents_total", "kind=state_gap_unsettled"), unsettled, "{name}");
+        assert_eq!(counts.count("tally_incidents_total", "kind=state_gap_unsettled"), unsettled, "{name}");
         assert_eq!(scan(&source, 8, &shop()).await, AFTER_GAP[5], "{name}");
     }
 }
@@ -300,7 +300,7 @@ async fn what_was_paid_before_a_restart_stands_for_its_state() {
 /// What a rescan reads again without state was told when the state was there.
 #[tokio::test]
 async fn a_rescan_over_blocks_found_by_balance_pays_nothing_twice() {
-    let counts = Counts::default();
+    let counts = Meters::default();
     let _counting = counts.begin();
     // More blocks follow than balances are remembered of.
     let world = world([gap_blocks(), vec![Happened::default(); 20]].concat());
@@ -329,7 +329,7 @@ async fn a_rescan_over_blocks_found_by_balance_pays_nothing_twice() {
         assert_eq!(scan(&source, height, &shop()).await, expected, "again {height}");
     }
     assert_eq!(
-        counts.of("tally_incidents_total", "kind=state_gap_unsettled"),
+        counts.count("tally_incidents_total", "kind=state_gap_unsettled"),
         1,
         "nobody knows, so it is said"
     );

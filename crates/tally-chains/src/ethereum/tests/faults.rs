@@ -1,7 +1,8 @@
 //! Nodes that lag, lie and break off, beside one that does not.
 
+use tally_testkit::Meters;
+
 use super::*;
-use crate::testing::Counts;
 
 #[tokio::test]
 async fn whatever_is_wrong_with_a_node_another_takes_over_and_it_is_named() {
@@ -50,7 +51,7 @@ async fn whatever_is_wrong_with_a_node_another_takes_over_and_it_is_named() {
         }),
     ];
     for (name, kind, spoil) in spoils {
-        let counts = Counts::default();
+        let counts = Meters::default();
         let _counting = counts.begin();
         let ((bad, _), (good, _)) = (node(31_337, 3), node(31_337, 3));
         let source = source(&json!({}), &[&bad, &good]);
@@ -64,8 +65,8 @@ async fn whatever_is_wrong_with_a_node_another_takes_over_and_it_is_named() {
         assert_eq!(source.endpoint(), 1, "{name}");
         let endpoint = bad.url.trim_start_matches("http://");
         let label = format!("chain=eth endpoint={endpoint} kind={kind}");
-        assert_eq!(counts.of("tally_endpoint_faults_total", &label), 1, "{name}");
-        let incidents = counts.of("tally_incidents_total", "kind=endpoint_lies");
+        assert_eq!(counts.count("tally_endpoint_faults_total", &label), 1, "{name}");
+        let incidents = counts.count("tally_incidents_total", "kind=endpoint_lies");
         assert_eq!(incidents, u64::from(kind == "contradiction"), "{name}");
         // It is not used again, for a while.
         let asked = bad.asked("eth_getBlockByHash");
