@@ -27,4 +27,4 @@ pub use publisher::{Message, Publisher};
 pub use read_model::{
     ChainView, Change, Deadline, DeadlineKind, OrderFilter, ReadModel, Undelivered, VersionReached,
 };
-pub use store::{Rows, Store, WriteBatch};
+pub use store::{Row, Rows, Store, WriteBatch};

@@ -5,6 +5,9 @@ use crate::PortError;
 /// Keys with their values, in key order.
 pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
+/// A row where it lies, with its new value, or none to remove it.
+pub type Row<'a> = (&'a [u8], Option<&'a [u8]>);
+
 /// Changes that happen together or not at all. A later change of a key in the batch wins.
 #[derive(Debug, Clone, Default)]
 pub struct WriteBatch {
@@ -57,6 +60,12 @@ pub trait Store: Send + Sync {
         self.commit(batch)?;
         seen();
         Ok(())
+    }
+
+    /// The same for rows that lie elsewhere: in key order, each key once.
+    fn commit_sorted(&self, rows: &[Row<'_>], seen: &mut dyn FnMut()) -> Result<(), PortError> {
+        let owned = |(key, value): &Row<'_>| (key.to_vec(), value.map(<[u8]>::to_vec));
+        self.commit_seen(WriteBatch { rows: rows.iter().map(owned).collect() }, seen)
     }
 
     /// Removes everything.

@@ -92,6 +92,8 @@ pub(crate) struct Fold<'a> {
     counts: BTreeMap<&'static str, (u64, bool)>,
     /// The last fact that is folded whole.
     checkpoint: Position,
+    /// For an order on its way into a row.
+    room: Vec<u8>,
 }
 
 impl<'a> Fold<'a> {
@@ -112,6 +114,7 @@ impl<'a> Fold<'a> {
             done: Committed::default(),
             counts: BTreeMap::new(),
             checkpoint,
+            room: Vec::new(),
         })
     }
 
@@ -176,11 +179,9 @@ impl<'a> Fold<'a> {
             if !entry.changed {
                 continue;
             }
-            let parts = rows::order_parts(&entry.order)?;
-            let count = u8::try_from(parts.len()).unwrap_or(u8::MAX);
-            for (number, part) in (0_u8..).zip(parts) {
-                self.rows.put(keys::order_part(entry.order.id(), number), part);
-            }
+            let id = entry.order.id();
+            let put = |number, part: &[u8]| self.rows.put(keys::order_part(id, number), part);
+            let count = rows::order_parts(&entry.order, &mut self.room, put)?;
             for stale in count..entry.parts {
                 self.rows.remove(keys::order_part(entry.order.id(), stale));
             }
@@ -190,12 +191,12 @@ impl<'a> Fold<'a> {
         self.changed = 0;
         for (name, (count, changed)) in &mut self.counts {
             if std::mem::take(changed) {
-                self.rows.put(keys::count(name), count.to_be_bytes().to_vec());
+                self.rows.put(keys::count(name), count.to_be_bytes());
             }
         }
         let checkpoint = self.checkpoint.get();
         if rows::number(&self.rows, keys::CHECKPOINT)? != checkpoint {
-            self.rows.put(keys::CHECKPOINT.to_vec(), checkpoint.to_be_bytes().to_vec());
+            self.rows.put(keys::CHECKPOINT, checkpoint.to_be_bytes());
         }
         if self.rows.len() == 0 {
             return Ok(());
@@ -253,8 +254,18 @@ impl<'a> Fold<'a> {
             Fact::DepositConfirmed(_) | Fact::RatesPublished(_) => {}
         }
         // Orders, claims and deliveries say in their own rows where their last facts stand.
-        if matches!(event.subject.aggregate(), "key" | "merchant") {
-            self.rows.put(keys::subject(&event.subject), recorded.position.get().to_be_bytes().to_vec());
+        let has_row = matches!(
+            event.fact,
+            Fact::KeyRegistered(_)
+                | Fact::KeyAllocated(_)
+                | Fact::MerchantCreated(_)
+                | Fact::MerchantChanged(_)
+                | Fact::ApiKeyCreated(_)
+                | Fact::ApiKeyRevoked(_)
+                | Fact::WalletAdded(_)
+        );
+        if has_row {
+            self.rows.put(keys::subject(&event.subject), recorded.position.get().to_be_bytes());
         }
         Ok(())
     }

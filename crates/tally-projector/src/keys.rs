@@ -5,7 +5,10 @@
 //!
 //! Not here: values (`rows`).
 
+use std::ops::Deref;
+
 use sha2::{Digest, Sha256};
+use smallvec::{SmallVec, smallvec};
 use tally_events::{Place, Subject};
 use tally_types::{
     ChainId, DepositKey, Fingerprint, Height, MerchantId, OrderId, Position, Script, Timestamp,
@@ -49,12 +52,33 @@ pub(crate) fn is_ordered(key: &[u8]) -> bool {
     key.first() == Some(&THRESHOLD)
 }
 
-/// A key under construction.
-struct Key(Vec<u8>);
+/// A key: where it has no more than 64 bytes, as nearly all do, it needs no memory of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key(SmallVec<[u8; 64]>);
+
+impl Deref for Key {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for Key {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for Key {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
 
 impl Key {
     fn of(kind: u8) -> Self {
-        Self(vec![kind])
+        Self(smallvec![kind])
     }
 
     fn name(mut self, name: &str) -> Self {
@@ -64,7 +88,7 @@ impl Key {
     }
 
     fn order(mut self, order: &OrderId) -> Self {
-        put_order(&mut self.0, order);
+        self.0.extend_from_slice(&PackedOrder::of(order));
         self
     }
 
@@ -87,10 +111,6 @@ impl Key {
         }
         self
     }
-
-    fn done(self) -> Vec<u8> {
-        self.0
-    }
 }
 
 fn millis(at: Timestamp) -> u64 {
@@ -98,215 +118,224 @@ fn millis(at: Timestamp) -> u64 {
 }
 
 /// The first key after all that begin with `prefix`.
-pub(crate) fn after(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
+pub(crate) fn after(prefix: &[u8]) -> Key {
+    let mut end: SmallVec<[u8; 64]> = SmallVec::from_slice(prefix);
     while let Some(last) = end.pop() {
         if let Some(next) = last.checked_add(1) {
             end.push(next);
-            return end;
+            return Key(end);
         }
     }
     beyond()
 }
 
 /// What comes after all keys.
-pub(crate) fn beyond() -> Vec<u8> {
-    vec![0xff; 513]
+pub(crate) fn beyond() -> Key {
+    Key(smallvec![0xff; 513])
 }
 
 /// The first key after `key`.
-pub(crate) fn following(key: &[u8]) -> Vec<u8> {
-    let mut next = key.to_vec();
-    next.push(0);
+pub(crate) fn following(key: &[u8]) -> Key {
+    let mut next = Key(SmallVec::from_slice(key));
+    next.0.push(0);
     next
 }
 
-pub(crate) fn order_part(order: &OrderId, part: u8) -> Vec<u8> {
-    Key::of(ORDER).order(order).byte(part).done()
+pub(crate) fn order_part(order: &OrderId, part: u8) -> Key {
+    Key::of(ORDER).order(order).byte(part)
 }
 
-pub(crate) fn subject(subject: &Subject) -> Vec<u8> {
-    Key::of(SUBJECT).bytes(subject.as_str().as_bytes()).done()
+pub(crate) fn subject(subject: &Subject) -> Key {
+    Key::of(SUBJECT).bytes(subject.as_str().as_bytes())
 }
 
 /// A chain, by the number of its shard.
-pub(crate) fn chain(chain: &ChainId, shard: u32) -> Vec<u8> {
-    Key::of(CHAIN).name(chain.as_str()).number(shard.into()).done()
+pub(crate) fn chain(chain: &ChainId, shard: u32) -> Key {
+    Key::of(CHAIN).name(chain.as_str()).number(shard.into())
 }
 
-pub(crate) fn header(chain: &ChainId, shard: u32, height: Height) -> Vec<u8> {
-    Key::of(HEADER).name(chain.as_str()).number(shard.into()).number(height.get()).done()
+pub(crate) fn header(chain: &ChainId, shard: u32, height: Height) -> Key {
+    Key::of(HEADER).name(chain.as_str()).number(shard.into()).number(height.get())
 }
 
 /// All headers of a shard.
-pub(crate) fn headers_of(chain: &ChainId, shard: u32) -> Vec<u8> {
-    Key::of(HEADER).name(chain.as_str()).number(shard.into()).done()
+pub(crate) fn headers_of(chain: &ChainId, shard: u32) -> Key {
+    Key::of(HEADER).name(chain.as_str()).number(shard.into())
 }
 
-pub(crate) fn script(chain: &ChainId, script: &Script) -> Vec<u8> {
-    Key::of(SCRIPT).name(chain.as_str()).bytes(script.as_bytes()).done()
+pub(crate) fn script(chain: &ChainId, script: &Script) -> Key {
+    Key::of(SCRIPT).name(chain.as_str()).bytes(script.as_bytes())
 }
 
-pub(crate) fn deposit(chain: &ChainId, deposit: &DepositKey) -> Vec<u8> {
+pub(crate) fn deposit(chain: &ChainId, deposit: &DepositKey) -> Key {
     let key = Key::of(DEPOSIT).name(chain.as_str());
-    key.bytes(deposit.txid.display_bytes()).bytes(deposit.slot.as_bytes()).done()
+    key.bytes(deposit.txid.display_bytes()).bytes(deposit.slot.as_bytes())
 }
 
 /// A merchant's own id, by the subject of its claim: 160 bits of the digest, then whose it is.
-pub(crate) fn own_id(claim: &Subject) -> Vec<u8> {
+pub(crate) fn own_id(claim: &Subject) -> Key {
     let (whose, digest) = claim.as_str().rsplit_once('.').unwrap_or(("", claim.as_str()));
     let digest = digest.get(..DIGEST_CHARS).unwrap_or(digest);
     let whose = whose.strip_prefix("tally.v1.claim.").unwrap_or(whose);
-    Key::of(OWN_ID).bytes(digest.as_bytes()).bytes(whose.as_bytes()).done()
+    Key::of(OWN_ID).bytes(digest.as_bytes()).bytes(whose.as_bytes())
 }
 
-pub(crate) fn merchant(merchant: MerchantId) -> Vec<u8> {
-    Key::of(MERCHANT).number(merchant.get()).done()
+pub(crate) fn merchant(merchant: MerchantId) -> Key {
+    Key::of(MERCHANT).number(merchant.get())
 }
 
-pub(crate) fn merchants() -> Vec<u8> {
-    vec![MERCHANT]
+pub(crate) fn merchants() -> Key {
+    Key::of(MERCHANT)
 }
 
-pub(crate) fn key_counter(key: &Fingerprint) -> Vec<u8> {
-    Key::of(KEY_COUNTER).name(key.as_str()).done()
+pub(crate) fn key_counter(key: &Fingerprint) -> Key {
+    Key::of(KEY_COUNTER).name(key.as_str())
 }
 
-pub(crate) fn count(name: &str) -> Vec<u8> {
-    Key::of(COUNT).name(name).done()
+pub(crate) fn count(name: &str) -> Key {
+    Key::of(COUNT).name(name)
 }
 
-pub(crate) fn awaiting(order: &OrderId) -> Vec<u8> {
-    Key::of(AWAITING).order(order).done()
+pub(crate) fn awaiting(order: &OrderId) -> Key {
+    Key::of(AWAITING).order(order)
 }
 
-pub(crate) fn all_awaiting() -> Vec<u8> {
-    vec![AWAITING]
+pub(crate) fn all_awaiting() -> Key {
+    Key::of(AWAITING)
 }
 
-pub(crate) fn by_merchant(merchant: MerchantId, created: Timestamp, order: &OrderId) -> Vec<u8> {
-    Key::of(BY_MERCHANT).number(merchant.get()).number(millis(created)).order(order).done()
+pub(crate) fn by_merchant(merchant: MerchantId, created: Timestamp, order: &OrderId) -> Key {
+    Key::of(BY_MERCHANT).number(merchant.get()).number(millis(created)).order(order)
 }
 
-pub(crate) fn of_merchant(merchant: MerchantId) -> Vec<u8> {
-    Key::of(BY_MERCHANT).number(merchant.get()).done()
+pub(crate) fn of_merchant(merchant: MerchantId) -> Key {
+    Key::of(BY_MERCHANT).number(merchant.get())
 }
 
-pub(crate) fn by_creation(created: Timestamp, order: &OrderId) -> Vec<u8> {
-    Key::of(BY_CREATION).number(millis(created)).order(order).done()
+pub(crate) fn by_creation(created: Timestamp, order: &OrderId) -> Key {
+    Key::of(BY_CREATION).number(millis(created)).order(order)
 }
 
-pub(crate) fn all_by_creation() -> Vec<u8> {
-    vec![BY_CREATION]
+pub(crate) fn all_by_creation() -> Key {
+    Key::of(BY_CREATION)
 }
 
 /// A threshold stands under its script's place, which no change of the number of shards moves.
-pub(crate) fn threshold(chain: &ChainId, height: Height, place: Place, order: &OrderId) -> Vec<u8> {
+pub(crate) fn threshold(chain: &ChainId, height: Height, place: Place, order: &OrderId) -> Key {
     let key = Key::of(THRESHOLD).name(chain.as_str()).number(height.get());
-    key.number(place.get()).order(order).done()
+    key.number(place.get()).order(order)
 }
 
 /// Thresholds at a height, of every order.
-pub(crate) fn thresholds_at(chain: &ChainId, height: Height) -> Vec<u8> {
-    Key::of(THRESHOLD).name(chain.as_str()).number(height.get()).done()
+pub(crate) fn thresholds_at(chain: &ChainId, height: Height) -> Key {
+    Key::of(THRESHOLD).name(chain.as_str()).number(height.get())
 }
 
 /// A height whose becoming final an order waits for.
-pub(crate) fn finality(chain: &ChainId, height: Height, place: Place, order: &OrderId) -> Vec<u8> {
+pub(crate) fn finality(chain: &ChainId, height: Height, place: Place, order: &OrderId) -> Key {
     let key = Key::of(FINALITY).name(chain.as_str()).number(height.get());
-    key.number(place.get()).order(order).done()
+    key.number(place.get()).order(order)
 }
 
 /// What waits for a height to become final, of every order.
-pub(crate) fn finality_at(chain: &ChainId, height: Height) -> Vec<u8> {
-    Key::of(FINALITY).name(chain.as_str()).number(height.get()).done()
+pub(crate) fn finality_at(chain: &ChainId, height: Height) -> Key {
+    Key::of(FINALITY).name(chain.as_str()).number(height.get())
 }
 
-pub(crate) fn deadline(at: Timestamp, kind: u8, order: &OrderId) -> Vec<u8> {
-    Key::of(DEADLINE).number(millis(at)).byte(kind).order(order).done()
+pub(crate) fn deadline(at: Timestamp, kind: u8, order: &OrderId) -> Key {
+    Key::of(DEADLINE).number(millis(at)).byte(kind).order(order)
 }
 
 /// Every deadline before `end`, as bounds.
-pub(crate) fn deadlines_until(end: Timestamp) -> (Vec<u8>, Vec<u8>) {
-    (vec![DEADLINE], Key::of(DEADLINE).number(millis(end).saturating_add(1)).done())
+pub(crate) fn deadlines_until(end: Timestamp) -> (Key, Key) {
+    (Key::of(DEADLINE), Key::of(DEADLINE).number(millis(end).saturating_add(1)))
 }
 
 /// An order that nothing more is to happen to, by its last change.
-pub(crate) fn closed(at: Timestamp, order: &OrderId) -> Vec<u8> {
-    Key::of(CLOSED).number(millis(at)).order(order).done()
+pub(crate) fn closed(at: Timestamp, order: &OrderId) -> Key {
+    Key::of(CLOSED).number(millis(at)).order(order)
 }
 
 /// Every order closed by `end`, as bounds.
-pub(crate) fn closed_until(end: Timestamp) -> (Vec<u8>, Vec<u8>) {
-    (vec![CLOSED], Key::of(CLOSED).number(millis(end).saturating_add(1)).done())
+pub(crate) fn closed_until(end: Timestamp) -> (Key, Key) {
+    (Key::of(CLOSED), Key::of(CLOSED).number(millis(end).saturating_add(1)))
 }
 
-pub(crate) fn delivery(order: &OrderId, endpoint: &str) -> Vec<u8> {
-    Key::of(DELIVERY).order(order).bytes(endpoint.as_bytes()).done()
+pub(crate) fn delivery(order: &OrderId, endpoint: &str) -> Key {
+    Key::of(DELIVERY).order(order).bytes(endpoint.as_bytes())
 }
 
 /// All endpoints of an order.
-pub(crate) fn deliveries_of(order: &OrderId) -> Vec<u8> {
-    Key::of(DELIVERY).order(order).done()
+pub(crate) fn deliveries_of(order: &OrderId) -> Key {
+    Key::of(DELIVERY).order(order)
 }
 
-pub(crate) fn undelivered(partition: u8, due: Timestamp, order: &OrderId, endpoint: &str) -> Vec<u8> {
+pub(crate) fn undelivered(partition: u8, due: Timestamp, order: &OrderId, endpoint: &str) -> Key {
     let key = Key::of(UNDELIVERED).byte(partition).number(millis(due)).order(order);
-    key.bytes(endpoint.as_bytes()).done()
+    key.bytes(endpoint.as_bytes())
 }
 
 /// What a partition has to deliver by `end`, as bounds.
-pub(crate) fn undelivered_until(partition: u8, end: Timestamp) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn undelivered_until(partition: u8, end: Timestamp) -> (Key, Key) {
     let from = Key::of(UNDELIVERED).byte(partition);
     let to = Key::of(UNDELIVERED).byte(partition).number(millis(end).saturating_add(1));
-    (from.done(), to.done())
+    (from, to)
 }
 
 /// The row of so many positions that versions reached at one of them stand in, and which of several such rows.
-pub(crate) fn reached(position: Position, row: u32) -> Vec<u8> {
-    Key::of(REACHED).number(position.get() / REACHED_POSITIONS).number(row.into()).done()
+pub(crate) fn reached(position: Position, row: u32) -> Key {
+    Key::of(REACHED).number(position.get() / REACHED_POSITIONS).number(row.into())
 }
 
 /// Every row that versions reached at a position may stand in, as bounds.
-pub(crate) fn reached_at(position: Position) -> (Vec<u8>, Vec<u8>) {
-    let rows = Key::of(REACHED).number(position.get() / REACHED_POSITIONS).done();
+pub(crate) fn reached_at(position: Position) -> (Key, Key) {
+    let rows = Key::of(REACHED).number(position.get() / REACHED_POSITIONS);
     let end = after(&rows);
     (rows, end)
 }
 
 /// The rows of what was reached after a position, as bounds; the first may begin with what was reached before.
-pub(crate) fn reached_after(position: Position) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn reached_after(position: Position) -> (Key, Key) {
     (reached_at(position.next()).0, after(&[REACHED]))
 }
 
-/// Marks an order id that is not of digits alone: it stands there as it is, up to a zero byte.
-const AS_TEXT: u8 = u8::MAX;
+/// Digits an order's id has at most.
+const ORDER_DIGITS_MAX: usize = 40;
 
-/// Writes an order's id so that one knows where it ends: most are of digits alone, and two of those fit a byte.
-pub(crate) fn put_order(bytes: &mut Vec<u8>, order: &OrderId) {
-    let text = order.as_str().as_bytes();
-    match u8::try_from(text.len()) {
-        Ok(length) if length < AS_TEXT && text.iter().all(u8::is_ascii_digit) => {
-            bytes.push(length);
-            let digit = |at: Option<&u8>| at.map_or(0, |digit| digit - b'0');
-            bytes.extend(text.chunks(2).map(|two| (digit(two.first()) << 4) | digit(two.get(1))));
+/// An order's id with its length before it, so that one knows where it ends; of its digits, two stand in a byte.
+pub(crate) struct PackedOrder {
+    bytes: [u8; 1 + ORDER_DIGITS_MAX / 2],
+    length: usize,
+}
+
+impl PackedOrder {
+    pub(crate) fn of(order: &OrderId) -> Self {
+        let digits = order.as_str().as_bytes();
+        let mut bytes = [0; 1 + ORDER_DIGITS_MAX / 2];
+        let [first, packed @ ..] = &mut bytes;
+        *first = digits.len() as u8;
+        for (byte, two) in packed.iter_mut().zip(digits.chunks(2)) {
+            *byte = match two {
+                [one, other] => ((one & 15) << 4) | (other & 15),
+                [one] => (one & 15) << 4,
+                _ => 0,
+            };
         }
-        _ => {
-            bytes.push(AS_TEXT);
-            bytes.extend_from_slice(text);
-            bytes.push(0);
-        }
+        Self { bytes, length: 1 + digits.len().min(ORDER_DIGITS_MAX).div_ceil(2) }
     }
 }
 
-/// Reads what [`put_order`] wrote; answers what follows it as well.
+impl Deref for PackedOrder {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+/// Reads a [`PackedOrder`]; answers what follows it as well.
 pub(crate) fn read_order(bytes: &[u8]) -> Option<(OrderId, &[u8])> {
     let (&length, rest) = bytes.split_first()?;
-    if length == AS_TEXT {
-        let end = rest.iter().position(|byte| *byte == 0)?;
-        let order = std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()?;
-        return Some((order, rest.get(end.checked_add(1)?..)?));
-    }
     let length = usize::from(length);
     let (packed, rest) = rest.split_at_checked(length.div_ceil(2))?;
     let mut text = String::with_capacity(length.saturating_add(1));
@@ -336,10 +365,10 @@ mod tests {
 
     #[test]
     fn ids_are_read_as_they_were_written() {
-        for id in ["20181006113100525110123456", "2018100611310052511012345", "ord_0198c7", "7", "00"] {
-            let Ok(order) = id.parse::<OrderId>() else { continue };
-            let mut bytes = Vec::new();
-            put_order(&mut bytes, &order);
+        let longest = "1234567890".repeat(4);
+        for id in ["20181006113100525110123456", "2018100611310052511012345", "7", "00", &longest] {
+            let order: OrderId = id.parse().unwrap();
+            let mut bytes = PackedOrder::of(&order).to_vec();
             for cut in 0..bytes.len() {
                 assert!(read_order(&bytes[..cut]).is_none(), "{id} cut at {cut}");
             }

@@ -111,8 +111,9 @@ impl Model {
     ) -> Result<(Vec<Deadline>, Option<Vec<u8>>), PortError> {
         self.read(move |store| {
             let (from, to) = keys::deadlines_until(now);
-            let rows = store.range(&place.unwrap_or(from), &to, limit)?;
-            let next = rows.last().filter(|_| rows.len() >= limit).map(|(last, _)| keys::following(last));
+            let rows = store.range(place.as_deref().unwrap_or(&from), &to, limit)?;
+            let next =
+                rows.last().filter(|_| rows.len() >= limit).map(|(last, _)| keys::following(last).to_vec());
             Ok((rows.iter().filter_map(|(key, _)| read_deadline(key)).collect(), next))
         })
         .await
@@ -128,8 +129,9 @@ impl Model {
     ) -> Result<(Vec<OrderId>, Option<Vec<u8>>), PortError> {
         self.read(move |store| {
             let (from, to) = keys::closed_until(end);
-            let rows = store.range(&place.unwrap_or(from), &to, limit)?;
-            let next = rows.last().filter(|_| rows.len() >= limit).map(|(last, _)| keys::following(last));
+            let rows = store.range(place.as_deref().unwrap_or(&from), &to, limit)?;
+            let next =
+                rows.last().filter(|_| rows.len() >= limit).map(|(last, _)| keys::following(last).to_vec());
             Ok((rows.iter().filter_map(|(key, _)| keys::order_at(key, 9)).collect(), next))
         })
         .await
@@ -314,7 +316,7 @@ fn list(store: &dyn Store, filter: &OrderFilter, limit: usize) -> Result<Vec<Ord
             }
         }
         match page.into_iter().last() {
-            Some((last, _)) => to = last,
+            Some((last, _)) => to = keys::Key::from(last),
             None => return Ok(found),
         }
     }

@@ -3,6 +3,7 @@
 //! Not here: keys (`keys`), writing (`fold`).
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use tally_account::{KeyCounter, Merchant};
 use tally_events::{DeliveryAttempted, Shard};
 use tally_order::Order;
@@ -66,22 +67,30 @@ pub(crate) fn order(source: &(impl Source + ?Sized), id: &OrderId) -> Result<Opt
     Ok(Some((order, parts)))
 }
 
-/// An order's rows: pieces, the first with their number in front.
-pub(crate) fn order_parts(order: &Order) -> Result<Vec<Vec<u8>>, PortError> {
-    let mut bytes = Vec::with_capacity(2_048);
-    bytes.push(1);
-    let mut bytes = codec::append(format_args!("order {}", order.id()), order, bytes)?;
-    if bytes.len() <= PART_MAX {
-        return Ok(vec![bytes]);
+/// Hands out an order's rows: pieces, the first with their number in front. Answers that number; `room` is for the
+/// work.
+pub(crate) fn order_parts(
+    order: &Order,
+    room: &mut Vec<u8>,
+    mut put: impl FnMut(u8, &[u8]),
+) -> Result<u8, PortError> {
+    room.clear();
+    room.push(1);
+    *room = codec::append(format_args!("order {}", order.id()), order, std::mem::take(room))?;
+    if room.len() <= PART_MAX {
+        put(0, room);
+        return Ok(1);
     }
-    let whole = bytes.split_off(1);
-    let mut parts: Vec<Vec<u8>> = whole.chunks(PART_MAX).map(<[u8]>::to_vec).collect();
-    let count = u8::try_from(parts.len())
+    let whole = room.get(1..).unwrap_or_default();
+    let count = u8::try_from(whole.len().div_ceil(PART_MAX))
         .map_err(|_| PortError::persistent(format!("order {} has outgrown the read model", order.id())))?;
-    if let Some(first) = parts.first_mut() {
-        first.insert(0, count);
+    for (number, piece) in (0_u8..).zip(whole.chunks(PART_MAX)) {
+        match number {
+            0 => put(0, &[&[count], piece].concat()),
+            _ => put(number, piece),
+        }
     }
-    Ok(parts)
+    Ok(count)
 }
 
 /// A shard of a chain.
@@ -163,9 +172,7 @@ pub(crate) fn order_id(bytes: Option<Vec<u8>>) -> Option<OrderId> {
 
 /// Writes what [`order_id`] reads.
 pub(crate) fn of_order(order: &OrderId) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(32);
-    keys::put_order(&mut bytes, order);
-    bytes
+    keys::PackedOrder::of(order).to_vec()
 }
 
 /// A claim: the order it is for, and where it stands in the log.
@@ -190,14 +197,16 @@ pub(crate) struct Reached {
     pub(crate) order: OrderId,
 }
 
-/// Adds a version that was reached to a row: its position among the row's, its number, and the order.
-pub(crate) fn add_reached(row: &mut Vec<u8>, position: Position, version: u32, order: &OrderId) {
-    row.push(u8::try_from(position.get() % keys::REACHED_POSITIONS).unwrap_or(u8::MAX));
-    row.extend_from_slice(&version.to_be_bytes());
-    keys::put_order(row, order);
+/// A version that was reached, as it stands in a row: its position among the row's, its number, and the order.
+pub(crate) fn of_reached(position: Position, version: u32, order: &OrderId) -> SmallVec<[u8; 32]> {
+    let mut bytes = SmallVec::new();
+    bytes.push(u8::try_from(position.get() % keys::REACHED_POSITIONS).unwrap_or(u8::MAX));
+    bytes.extend_from_slice(&version.to_be_bytes());
+    bytes.extend_from_slice(&keys::PackedOrder::of(order));
+    bytes
 }
 
-/// Reads what [`add_reached`] wrote.
+/// Reads what [`of_reached`] wrote.
 pub(crate) fn read_reached(key: &[u8], row: &[u8]) -> Result<Vec<Reached>, PortError> {
     let damaged = || {
         PortError::persistent("versions in the read model cannot be read: rebuild it with `tally rebuild`")

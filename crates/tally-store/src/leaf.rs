@@ -11,6 +11,7 @@
 //! Not here: which leaf holds a key (`packed`).
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use lz4_flex::block;
 
@@ -61,6 +62,13 @@ impl Writer {
         }
     }
 
+    /// The same for leaves of at most so many bytes, with nothing in it.
+    pub(crate) fn limit(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+        self.close_at = bytes_max;
+        self.first.clear();
+    }
+
     /// Adds a row, whose key comes after those before.
     pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) {
         let other_kind = self.first.first() != key.first();
@@ -87,9 +95,9 @@ impl Writer {
     }
 
     /// The leaves, each under its first key.
-    pub(crate) fn done(mut self) -> Vec<Row> {
+    pub(crate) fn finish(&mut self) -> Vec<Row> {
         self.close();
-        self.leaves
+        std::mem::take(&mut self.leaves)
     }
 
     /// Closes the leaf in the making, if there is a row in it.
@@ -113,7 +121,7 @@ impl Writer {
             while let Some(value) = reader.step() {
                 smaller.push(reader.key(), value);
             }
-            self.leaves.extend(smaller.done());
+            self.leaves.extend(smaller.finish());
         }
         self.bytes = rows;
         self.bytes.clear();
@@ -241,6 +249,17 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// All rows where they lie; their keys are put into `keys`, side by side.
+    pub(crate) fn index(mut self, keys: &mut Vec<u8>) -> Vec<(Range<usize>, &'a [u8])> {
+        let mut rows = Vec::new();
+        while let Some(value) = self.step() {
+            let start = keys.len();
+            keys.extend_from_slice(self.key());
+            rows.push((start..keys.len(), value));
+        }
+        rows
+    }
+
     /// All rows.
     pub(crate) fn rows(mut self) -> Vec<Row> {
         let mut rows = Vec::new();
@@ -258,7 +277,7 @@ mod tests {
     fn leaves_of(rows: &[Row]) -> Vec<Row> {
         let mut writer = Writer::new(ROWS_BYTES);
         rows.iter().for_each(|(key, value)| writer.push(key, value));
-        writer.done()
+        writer.finish()
     }
 
     /// Bytes that nothing compresses.

@@ -9,12 +9,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sled::{Batch, Db, IVec};
+use tally_ports::Row as Change;
 
 use crate::leaf::{self, Reader, Row, Writer};
 use crate::rows;
-
-/// Changes of keys: another value, or none. In key order, each key once.
-pub(crate) type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 /// What cannot be read: sled's own error, or a leaf that is damaged.
 #[derive(Debug, thiserror::Error)]
@@ -148,50 +146,67 @@ impl Descending {
     }
 }
 
-/// Puts the changes into leaves, and with them what stood over those leaves as rows of their own.
+/// Puts the changes, in key order and each key once, into leaves, and with them what stood over those leaves as rows of
+/// their own.
 ///
 /// Rows that are too large for a leaf are not among the changes; the batch has their own rows already, under the keys
 /// in `apart`, which are in order.
-pub(crate) fn pack(db: &Db, changes: Changes, apart: &[Vec<u8>], batch: &mut Batch) -> Result<(), Fault> {
+pub(crate) fn pack(
+    db: &Db,
+    mut changes: &[Change<'_>],
+    apart: &[&[u8]],
+    batch: &mut Batch,
+) -> Result<(), Fault> {
     // A store that is written in bulk from the start has no rows of their own.
     let has_rows = db.range(rows::row_key(&[])..rows::rows_end()).next().transpose()?.is_some();
-    let mut changes = changes.into_iter().peekable();
-    while let Some((first, _)) = changes.peek() {
+    let (mut writer, mut keys) = (Writer::new(leaf::ROWS_BYTES), Vec::new());
+    while let Some((first, _)) = changes.first() {
         let leaf = leaf_of(db, first)?;
         let next = leaf_after(db, first)?.map(|leaf| leaf.first);
         // What lies below the first of all leaves goes into a new one before it.
-        let low = leaf.as_ref().map_or_else(Vec::new, |leaf| leaf.first.clone());
-        let below = |key: &Vec<u8>| next.as_ref().is_none_or(|next| key < next);
-        let mut mine = Changes::new();
-        while let Some(change) = changes.next_if(|(key, _)| below(key)) {
-            mine.push(change);
-        }
-        if has_rows {
-            mine = take_over(db, (&low, next.as_deref()), mine, apart, batch)?;
-        }
-        let old = leaf.as_ref().map(Found::rows).transpose()?;
-        rewrite(leaf.map(|leaf| leaf.first), old.unwrap_or_default(), mine, batch);
+        let low = leaf.as_ref().map_or(&[] as &[u8], |leaf| &leaf.first);
+        let count = match &next {
+            Some(next) => changes.partition_point(|(key, _)| *key < next.as_slice()),
+            None => changes.len(),
+        };
+        let (mine, later) = changes.split_at(count);
+        changes = later;
+        let over = match has_rows {
+            true => rows_over(db, (low, next.as_deref()), mine, apart, batch)?,
+            false => BTreeMap::new(),
+        };
+        let mine = with_rows_over(mine, &over);
+        let opened = leaf.as_ref().map(Found::open).transpose()?.unwrap_or_default();
+        keys.clear();
+        let old = Reader::over(&opened).index(&mut keys);
+        let old: Vec<(&[u8], &[u8])> =
+            old.into_iter().map(|(key, value)| (keys.get(key).unwrap_or_default(), value)).collect();
+        rewrite(leaf.as_ref().map(|leaf| leaf.first.as_slice()), &old, &mine, &mut writer, batch);
     }
     Ok(())
 }
 
-/// Adds the rows of their own over a leaf's keys to what changes there. The batch removes them, and those that change.
-fn take_over(
+/// Rows of their own over a leaf, by key: what each says of its key.
+type Over = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// The rows of their own over a leaf's keys, but those that change there and those that stay. The batch removes them,
+/// and those that change.
+fn rows_over(
     db: &Db,
     (low, next): (&[u8], Option<&[u8]>),
-    changes: Changes,
-    apart: &[Vec<u8>],
+    changes: &[Change<'_>],
+    apart: &[&[u8]],
     batch: &mut Batch,
-) -> Result<Changes, Fault> {
-    let mut taken: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+) -> Result<Over, Fault> {
+    let mut over = Over::new();
     let end = next.map_or_else(rows::rows_end, rows::row_key);
     for row in db.range(rows::row_key(low)..end) {
         let (row, bytes) = row?;
         let Some(key) = rows::key_of_row(&row) else { continue };
-        if apart.binary_search_by(|apart| apart.as_slice().cmp(key)).is_ok() {
+        if apart.binary_search(&key).is_ok() {
             continue;
         }
-        if changes.binary_search_by(|(changed, _)| changed.as_slice().cmp(key)).is_err() {
+        if changes.binary_search_by(|(changed, _)| (*changed).cmp(key)).is_err() {
             let value = match rows::kind(&bytes) {
                 rows::Kind::Large => continue,
                 rows::Kind::Removed => None,
@@ -200,48 +215,61 @@ fn take_over(
                     Some(rows::decode(key, &bytes, &[]).ok_or_else(|| Fault::Row(key.to_vec()))?)
                 }
             };
-            taken.insert(key.to_vec(), value);
+            over.insert(key.to_vec(), value);
         }
         batch.remove(&row);
     }
-    if taken.is_empty() {
-        return Ok(changes);
+    Ok(over)
+}
+
+/// The changes with the rows over their leaf, in key order; no key is in both.
+fn with_rows_over<'a>(changes: &'a [Change<'a>], over: &'a Over) -> Cow<'a, [Change<'a>]> {
+    if over.is_empty() {
+        return Cow::Borrowed(changes);
     }
-    taken.extend(changes);
-    Ok(taken.into_iter().collect())
+    let over = over.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
+    let mut all: Vec<Change<'a>> = changes.iter().copied().chain(over).collect();
+    all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    Cow::Owned(all)
 }
 
 /// Writes a leaf's old rows with the changes as leaves; the one in its old place goes if no new one takes that.
-fn rewrite(old_first: Option<Vec<u8>>, old: Vec<Row>, changes: Changes, batch: &mut Batch) {
+fn rewrite(
+    old_first: Option<&[u8]>,
+    old: &[(&[u8], &[u8])],
+    changes: &[Change<'_>],
+    writer: &mut Writer,
+    batch: &mut Batch,
+) {
     let appended = old.last().zip(changes.first()).is_none_or(|((last, _), (first, _))| last < first);
-    let mut rows: Vec<Row> = Vec::with_capacity(old.len() + changes.len());
-    let mut old = old.into_iter().peekable();
+    let mut rows: Vec<(&[u8], &[u8])> = Vec::with_capacity(old.len() + changes.len());
+    let mut old = old.iter().copied().peekable();
     for (key, value) in changes {
-        while let Some(kept) = old.next_if(|(kept, _)| *kept < key) {
+        while let Some(kept) = old.next_if(|(kept, _)| kept < key) {
             rows.push(kept);
         }
-        let _ = old.next_if(|(kept, _)| *kept == key);
-        rows.extend(value.map(|value| (key, value)));
+        let _ = old.next_if(|(kept, _)| kept == key);
+        rows.extend(value.map(|value| (*key, value)));
     }
     rows.extend(old);
-    let mut leaves = leaves_of(&rows, leaf::ROWS_BYTES);
+    let mut leaves = leaves_of(&rows, leaf::ROWS_BYTES, writer);
     if leaves.len() > 1 && !appended {
         // In the middle more comes in later: halves that are alike leave room for it in both.
         let bytes: usize = rows.iter().map(|(key, value)| key.len() + value.len()).sum();
-        leaves = leaves_of(&rows, bytes / leaves.len() + 64);
+        leaves = leaves_of(&rows, bytes / leaves.len() + 64, writer);
     }
     let mut taken = false;
     for (first, leaf) in leaves {
-        taken |= old_first.as_ref() == Some(&first);
+        taken |= old_first == Some(&first);
         batch.insert(rows::leaf_key(&first), leaf);
     }
     if let Some(first) = old_first.filter(|_| !taken) {
-        batch.remove(rows::leaf_key(&first));
+        batch.remove(rows::leaf_key(first));
     }
 }
 
-fn leaves_of(rows: &[Row], bytes_max: usize) -> Vec<Row> {
-    let mut writer = Writer::new(bytes_max.min(leaf::ROWS_BYTES));
+fn leaves_of(rows: &[(&[u8], &[u8])], bytes_max: usize, writer: &mut Writer) -> Vec<Row> {
+    writer.limit(bytes_max.min(leaf::ROWS_BYTES));
     rows.iter().for_each(|(key, value)| writer.push(key, value));
-    writer.done()
+    writer.finish()
 }

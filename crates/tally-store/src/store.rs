@@ -1,15 +1,16 @@
 //! The store itself.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
-use tally_ports::{PortError, Rows, Store, WriteBatch};
+use tally_ports::{PortError, Row, Rows, Store, WriteBatch};
 
 use crate::files::{self, Claim};
-use crate::packed::{self, Ascending, Changes, Descending};
+use crate::packed::{self, Ascending, Descending};
 use crate::{leaf, rows};
 
 /// Bytes of a key.
@@ -215,10 +216,28 @@ impl SledStore {
     }
 }
 
-/// The last change of each key.
-fn final_changes(batch: WriteBatch) -> Result<Changes, PortError> {
-    for (key, value) in &batch.rows {
-        let bytes = value.as_ref().map_or(0, Vec::len);
+/// The changes in key order, of each key the last one.
+fn final_changes(batch: &WriteBatch) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row<'_>> =
+        batch.rows.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
+    if !rows.is_sorted_by(|a, b| a.0 < b.0) {
+        // Of changes of one key the last one holds: a stable sort keeps them in their order.
+        rows.sort_by(|a, b| a.0.cmp(b.0));
+        rows.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                kept.1 = later.1;
+            }
+            same
+        });
+    }
+    rows
+}
+
+/// Refuses what does not fit.
+fn check_sizes(rows: &[Row<'_>]) -> Result<(), PortError> {
+    for (key, value) in rows {
+        let bytes = value.map_or(0, <[u8]>::len);
         if key.len() > KEY_BYTES_MAX || bytes > VALUE_BYTES_MAX {
             return Err(PortError::persistent(format!(
                 "a key of {} bytes with a value of {bytes} bytes is too large for the store \
@@ -227,61 +246,53 @@ fn final_changes(batch: WriteBatch) -> Result<Changes, PortError> {
             )));
         }
     }
-    let mut rows = batch.rows;
-    if !rows.is_sorted_by(|a, b| a.0 < b.0) {
-        // Of changes of one key the last one holds: a stable sort keeps them in their order.
-        rows.sort_by(|a, b| a.0.cmp(&b.0));
-        rows.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
-            if same {
-                kept.1 = later.1.take();
-            }
-            same
-        });
-    }
-    Ok(rows)
+    Ok(())
 }
 
 impl SledStore {
     /// Puts changes into a batch as rows of their own; answers how many further pieces values have or had.
-    fn put_rows(&self, changes: Changes, batch: &mut sled::Batch) -> Result<Vec<(Vec<u8>, u8)>, PortError> {
+    fn put_rows<'a>(
+        &self,
+        changes: impl IntoIterator<Item = Row<'a>>,
+        batch: &mut sled::Batch,
+    ) -> Result<Vec<(Vec<u8>, u8)>, PortError> {
         let packed = self.is_packed();
         // Only this thread changes it, under the writer's lock.
         let large = self.large.read().unwrap_or_else(PoisonError::into_inner);
         let mut larger = Vec::new();
         for (key, value) in changes {
-            let before = large.get(&key).copied().unwrap_or(0);
+            let before = large.get(key).copied().unwrap_or(0);
             let mut after = 0;
             match value {
                 Some(value) => {
-                    let pieces = rows::encode(&key, &value);
-                    batch.insert(rows::row_key(&key), pieces.row);
+                    let pieces = rows::encode(key, value);
+                    batch.insert(rows::row_key(key), pieces.row);
                     for piece in pieces.further {
                         after += 1;
-                        batch.insert(rows::piece_key(&key, after), piece);
+                        batch.insert(rows::piece_key(key, after), piece);
                     }
                 }
                 None if packed
-                    && packed::get(&self.db, &key).map_err(|error| self.damaged(error))?.is_some() =>
+                    && packed::get(&self.db, key).map_err(|error| self.damaged(error))?.is_some() =>
                 {
-                    batch.insert(rows::row_key(&key), rows::removed(&key));
+                    batch.insert(rows::row_key(key), rows::removed(key));
                 }
-                None => batch.remove(rows::row_key(&key)),
+                None => batch.remove(rows::row_key(key)),
             }
             for number in after.saturating_add(1)..=before {
-                batch.remove(rows::piece_key(&key, number));
+                batch.remove(rows::piece_key(key, number));
             }
             if before > 0 || after > 0 {
-                larger.push((key, after));
+                larger.push((key.to_vec(), after));
             }
         }
         Ok(larger)
     }
 
     /// A small commit: each row by itself.
-    fn apply_rows(&self, writer: &mut Writer, changes: Changes) -> Result<(), PortError> {
+    fn apply_rows(&self, writer: &mut Writer, changes: &[Row<'_>]) -> Result<(), PortError> {
         let mut batch = sled::Batch::default();
-        let larger = self.put_rows(changes, &mut batch)?;
+        let larger = self.put_rows(changes.iter().copied(), &mut batch)?;
         if larger.is_empty() {
             return self.apply(writer, batch);
         }
@@ -292,21 +303,22 @@ impl SledStore {
     }
 
     /// A large commit: small rows go into leaves.
-    fn apply_packed(&self, writer: &mut Writer, changes: Changes) -> Result<(), PortError> {
+    fn apply_packed(&self, writer: &mut Writer, changes: &[Row<'_>]) -> Result<(), PortError> {
         let mut batch = sled::Batch::default();
         let large = self.large.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let is_small = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| {
-            let bytes = value.as_ref().map_or(0, Vec::len);
+        let is_small = |(key, value): &Row<'_>| {
+            let bytes = value.map_or(0, <[u8]>::len);
             key.len().saturating_add(bytes).saturating_add(rows::HEAD_BYTES) <= leaf::ROW_BYTES_MAX
-                && (large.is_empty() || !large.contains_key(key))
+                && (large.is_empty() || !large.contains_key(*key))
         };
-        let (small, others) = match changes.iter().all(is_small) {
-            true => (changes, Changes::new()),
-            false => changes.into_iter().partition(is_small),
-        };
-        let apart: Vec<Vec<u8>> = others.iter().map(|(key, _)| key.clone()).collect();
-        let larger = self.put_rows(others, &mut batch)?;
-        packed::pack(&self.db, small, &apart, &mut batch).map_err(|error| self.damaged(error))?;
+        let (mut small, mut others) = (Cow::Borrowed(changes), Vec::new());
+        if !changes.iter().all(is_small) {
+            let (fit, rest) = changes.iter().copied().partition(is_small);
+            (small, others) = (Cow::Owned(fit), rest);
+        }
+        let apart: Vec<&[u8]> = others.iter().map(|(key, _)| *key).collect();
+        let larger = self.put_rows(others.iter().copied(), &mut batch)?;
+        packed::pack(&self.db, &small, &apart, &mut batch).map_err(|error| self.damaged(error))?;
         let mut large = self.large_mut();
         let _packing = self.packing.write().unwrap_or_else(PoisonError::into_inner);
         self.apply(writer, batch)?;
@@ -363,15 +375,19 @@ impl Store for SledStore {
     }
 
     fn commit_seen(&self, batch: WriteBatch, seen: &mut dyn FnMut()) -> Result<(), PortError> {
-        let changes = final_changes(batch)?;
-        if changes.is_empty() {
+        self.commit_sorted(&final_changes(&batch), seen)
+    }
+
+    fn commit_sorted(&self, rows: &[Row<'_>], seen: &mut dyn FnMut()) -> Result<(), PortError> {
+        if rows.is_empty() {
             return Ok(());
         }
+        check_sizes(rows)?;
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if changes.len() >= self.pack_rows_min {
-            self.apply_packed(&mut writer, changes)?;
+        if rows.len() >= self.pack_rows_min {
+            self.apply_packed(&mut writer, rows)?;
         } else {
-            self.apply_rows(&mut writer, changes)?;
+            self.apply_rows(&mut writer, rows)?;
         }
         seen();
         self.make_durable(&mut writer)

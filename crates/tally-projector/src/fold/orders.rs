@@ -57,8 +57,8 @@ impl Fold<'_> {
         }
         let Some(order) = Order::from_created(recorded) else { return Ok(()) };
         let created = order.created_at();
-        self.rows.put(keys::by_merchant(order.merchant(), created, order.id()), Vec::new());
-        self.rows.put(keys::by_creation(created, order.id()), Vec::new());
+        self.rows.put(keys::by_merchant(order.merchant(), created, order.id()), []);
+        self.rows.put(keys::by_creation(created, order.id()), []);
         let facets = Facets::of(&order);
         let mut notified = Notified::default();
         self.index(None, &facets, &order, &mut notified)?;
@@ -174,7 +174,7 @@ impl Fold<'_> {
                 self.rows.remove(keys::deadline(at, kind, id));
             }
             if let Some((at, kind)) = now.deadline {
-                self.rows.put(keys::deadline(at, kind, id), Vec::new());
+                self.rows.put(keys::deadline(at, kind, id), []);
             }
         }
         let old_closed = before.and_then(|before| before.closed);
@@ -183,7 +183,7 @@ impl Fold<'_> {
                 self.rows.remove(keys::closed(at, id));
             }
             if let Some(at) = now.closed {
-                self.rows.put(keys::closed(at, id), Vec::new());
+                self.rows.put(keys::closed(at, id), []);
             }
         }
         let old_thresholds = before.map_or(&[] as &[_], |before| before.thresholds.as_slice());
@@ -191,18 +191,18 @@ impl Fold<'_> {
             self.rows.remove(keys::threshold(chain, *height, *place, id));
         }
         for (chain, place, height) in now.thresholds.iter().filter(|new| !old_thresholds.contains(new)) {
-            self.rows.put(keys::threshold(chain, *height, *place, id), Vec::new());
+            self.rows.put(keys::threshold(chain, *height, *place, id), []);
         }
         let old_finality = before.map_or(&[] as &[_], |before| before.finality.as_slice());
         for (chain, place, height) in old_finality.iter().filter(|old| !now.finality.contains(old)) {
             self.rows.remove(keys::finality(chain, *height, *place, id));
         }
         for (chain, place, height) in now.finality.iter().filter(|new| !old_finality.contains(new)) {
-            self.rows.put(keys::finality(chain, *height, *place, id), Vec::new());
+            self.rows.put(keys::finality(chain, *height, *place, id), []);
         }
         if before.is_some_and(|before| before.awaits_acceptance) != now.awaits_acceptance {
             if now.awaits_acceptance {
-                self.rows.put(keys::awaiting(id), Vec::new());
+                self.rows.put(keys::awaiting(id), []);
             } else {
                 self.rows.remove(keys::awaiting(id));
             }
@@ -263,12 +263,10 @@ impl Fold<'_> {
                 last.and_then(|last| u32::try_from(last).ok()).unwrap_or(0)
             }
         };
-        let mut row = self.rows.value_mut(&keys::reached(position, at))?;
-        if row.len() >= rows::REACHED_MAX {
+        let reached = rows::of_reached(position, version, order);
+        while !self.rows.append(&keys::reached(position, at), &reached, rows::REACHED_MAX)? {
             at = at.saturating_add(1);
-            row = self.rows.value_mut(&keys::reached(position, at))?;
         }
-        rows::add_reached(row, position, version, order);
         self.reached = Some((first, at));
         Ok(())
     }

@@ -246,7 +246,7 @@ fn a_block_touches_only_orders_that_reach_something() {
     scene.connect(block(121, 1));
     fold(&store, &scene.log.facts(), 4).unwrap();
     // Six confirmations at 121: only what was mined at 116.
-    assert_eq!(*store.orders_read.lock().unwrap(), [keys::order_part(&order_id(16), 0)]);
+    assert_eq!(*store.orders_read.lock().unwrap(), [keys::order_part(&order_id(16), 0).to_vec()]);
 }
 
 #[test]
