@@ -44,7 +44,9 @@ const DIR: &str = "TALLY_BENCH_DIR";
 
 fn main() {
     let part = std::env::var(PART).unwrap_or_default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // As `tally rebuild` has it.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     match part.as_str() {
         "" => runtime.block_on(all()),
         "fill" => {

@@ -76,10 +76,13 @@ impl Subject {
     /// # Errors
     /// [`SubjectError`] when it is none of ours.
     pub fn parse(text: &str) -> Result<Self, SubjectError> {
-        let token = |token: &str| {
-            !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-        };
-        if text.len() <= 200 && text.starts_with("tally.v1.") && text.split('.').all(token) {
+        let (mut odd, mut last) = (false, b'.');
+        for byte in text.bytes() {
+            let of_token = byte.is_ascii_alphanumeric() | (byte == b'_') | (byte == b'-');
+            odd |= !of_token & ((byte != b'.') | (last == b'.'));
+            last = byte;
+        }
+        if text.len() <= 200 && text.starts_with("tally.v1.") && !odd && last != b'.' {
             Ok(Self(text.into()))
         } else {
             Err(SubjectError(text.chars().take(80).collect()))
@@ -112,5 +115,38 @@ impl Serialize for Subject {
 impl<'de> Deserialize<'de> for Subject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_subjects_are_read() {
+        let longest = format!("tally.v1.{}", "a".repeat(191));
+        for good in ["tally.v1.rates", "tally.v1.order.07.20181006", "tally.v1.chain.eth-2.1_-0.Z", &longest]
+        {
+            assert_eq!(Subject::parse(good).unwrap().as_str(), good);
+        }
+        let long = format!("{longest}a");
+        for bad in [
+            "",
+            "tally.v1",
+            "tally.v1.",
+            "tally.v1..rates",
+            "tally.v1.order.",
+            "tally.v1.order..7",
+            ".tally.v1.rates",
+            "tally.v2.rates",
+            "tally.v1.a b",
+            "tally.v1.*",
+            "tally.v1.>",
+            "tally.v1.ö",
+            "tally.v1.a\n",
+            &long,
+        ] {
+            assert!(Subject::parse(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -8,24 +8,23 @@
 
 use std::collections::BTreeMap;
 
-use hashbrown::HashMap;
 use tally_account::{KeyCounter, Merchant};
 use tally_events::{Fact, Recorded};
-use tally_order::{Order, Status};
+use tally_order::Status;
 use tally_ports::{Change, PortError};
 use tally_types::{Fingerprint, MerchantId, OrderId, Position};
 
 use crate::overlay::{Base, Changes, Overlay};
-use crate::rows::DeliveryState;
 use crate::{codec, keys, rows};
 
 mod archive;
+mod at_hand;
 mod chains;
 mod deliveries;
 mod orders;
 
+use at_hand::{AtHand, Entry};
 pub(crate) use deliveries::NOTIFY;
-use orders::Facets;
 
 /// What a commit made durable.
 #[derive(Debug, Default)]
@@ -44,32 +43,12 @@ pub(crate) struct Committed {
     pub(crate) rows: Changes,
 }
 
-/// An order that was read or made by this fold.
-struct Entry {
-    order: Order,
-    /// What became of its versions at its own `notify_url`, once that was asked for.
-    notified: Notified,
-    /// What the indexes say of it.
-    facets: Facets,
-    /// How many rows it takes in the store.
-    parts: u8,
-    changed: bool,
-}
-
-/// Deliveries to an order's own `notify_url`.
-#[derive(Default)]
-struct Notified {
-    state: Option<DeliveryState>,
-    /// Whether it differs from the store.
-    changed: bool,
-}
-
 /// How a fold commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// About how many rows a commit has.
     pub(crate) rows_max: usize,
-    /// How many orders are kept at hand between commits.
+    /// How many orders are kept at hand.
     pub(crate) orders_max: usize,
     /// Whether commits answer the rows they wrote.
     pub(crate) keep_rows: bool,
@@ -81,7 +60,7 @@ const KEPT_ROWS_MAX: usize = 5_000;
 /// Folds facts that follow each other in the log.
 pub(crate) struct Fold<'a> {
     rows: Overlay<'a>,
-    orders: HashMap<OrderId, Option<Box<Entry>>>,
+    orders: AtHand,
     /// How many rows of theirs differ from the store.
     changed: usize,
     /// The row that versions were added to last: the first position in it, and which of several.
@@ -104,7 +83,7 @@ impl<'a> Fold<'a> {
         if checkpoint == Position::START && rows.is_empty_but(keys::VERSION)? {
             rows = rows.over_empty(&[keys::VERSION]);
         }
-        let orders = HashMap::new();
+        let orders = AtHand::default();
         Ok(Self {
             rows,
             orders,
@@ -150,6 +129,7 @@ impl<'a> Fold<'a> {
             }
             self.fold(fact, &mut publish)?;
             self.checkpoint = fact.position;
+            self.let_go()?;
             if self.is_full() {
                 self.commit(&mut publish)?;
             }
@@ -169,24 +149,8 @@ impl<'a> Fold<'a> {
 
     /// Commits what has gathered, with the last fact that is folded whole as checkpoint.
     fn commit(&mut self, publish: &mut impl FnMut(Committed)) -> Result<(), PortError> {
-        for entry in self.orders.values_mut().flatten() {
-            if std::mem::take(&mut entry.notified.changed)
-                && let Some(state) = &entry.notified.state
-            {
-                let id = entry.order.id();
-                self.rows.put(keys::delivery(id, deliveries::NOTIFY), deliveries::row(id, state)?);
-            }
-            if !entry.changed {
-                continue;
-            }
-            let id = entry.order.id();
-            let put = |number, part: &[u8]| self.rows.put(keys::order_part(id, number), part);
-            let count = rows::order_parts(&entry.order, &mut self.room, put)?;
-            for stale in count..entry.parts {
-                self.rows.remove(keys::order_part(entry.order.id(), stale));
-            }
-            entry.parts = count;
-            entry.changed = false;
+        for entry in self.orders.all_mut() {
+            write(entry, &mut self.rows, &mut self.room)?;
         }
         self.changed = 0;
         for (name, (count, changed)) in &mut self.counts {
@@ -205,8 +169,14 @@ impl<'a> Fold<'a> {
         let done = Committed { position: self.checkpoint, ..std::mem::take(&mut self.done) };
         // Whoever waits for a position need not wait for the disk: what is lost here is folded again from the log.
         self.rows.commit(keep, |rows| publish(Committed { rows, ..done }))?;
-        if self.orders.len() > self.limits.orders_max {
-            self.orders.clear();
+        Ok(())
+    }
+
+    /// Lets go of orders that were not asked for lately, where there are more than are kept at hand.
+    fn let_go(&mut self) -> Result<(), PortError> {
+        for mut entry in self.orders.gone(self.limits.orders_max) {
+            let written = write(&mut entry, &mut self.rows, &mut self.room)?;
+            self.changed = self.changed.saturating_sub(written);
         }
         Ok(())
     }
@@ -313,6 +283,28 @@ impl<'a> Fold<'a> {
         self.counts.insert(name, (count, true));
         Ok(count)
     }
+}
+
+/// Writes what differs from the rows; answers how many things that were.
+fn write(entry: &mut Entry, rows: &mut Overlay<'_>, room: &mut Vec<u8>) -> Result<usize, PortError> {
+    let id = entry.order.id();
+    let mut written = 0;
+    if std::mem::take(&mut entry.notified.changed)
+        && let Some(state) = &entry.notified.state
+    {
+        rows.put(keys::delivery(id, deliveries::NOTIFY), deliveries::row(id, state)?);
+        written += 1;
+    }
+    if std::mem::take(&mut entry.changed) {
+        let put = |number, part: &[u8]| rows.put(keys::order_part(id, number), part);
+        let count = rows::order_parts(&entry.order, room, put)?;
+        for stale in count..entry.parts {
+            rows.remove(keys::order_part(id, stale));
+        }
+        entry.parts = count;
+        written += 1;
+    }
+    Ok(written)
 }
 
 /// A fact about something whose first fact the log does not have. Nothing follows from it.

@@ -110,24 +110,30 @@ impl<'a> Overlay<'a> {
     }
 
     pub(crate) fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        let (key, written) = (key.as_ref(), self.written.as_ref());
-        self.pending.put(key, value.as_ref(), || is_new(written, key));
+        let key = key.as_ref();
+        self.pending.put(key, value.as_ref());
         if keys::is_ordered(key) {
             self.ordered.insert(key.to_vec());
         }
     }
 
     pub(crate) fn remove(&mut self, key: impl AsRef<[u8]>) {
-        let (key, written) = (key.as_ref(), self.written.as_ref());
-        let counts = self.pending.remove(key, || is_new(written, key));
+        let key = key.as_ref();
+        let never = self.never_had(key);
+        self.pending.remove(key, never);
         if keys::is_ordered(key) {
             // A removal is found in a range, too: it hides what the store has.
-            if counts {
-                self.ordered.insert(key.to_vec());
-            } else {
+            if never {
                 self.ordered.remove(key);
+            } else {
+                self.ordered.insert(key.to_vec());
             }
         }
+    }
+
+    /// Whether a store that holds only what was written to it has never had such a row.
+    fn never_had(&self, key: &[u8]) -> bool {
+        self.written.as_ref().is_some_and(|written| !written.may_have(key))
     }
 
     /// Adds to a row's value if no more than `bytes_max` comes of it; answers whether it did. A row that is not there
@@ -149,7 +155,7 @@ impl<'a> Overlay<'a> {
     pub(crate) fn commit(&mut self, keep: bool, seen: impl FnOnce(Changes)) -> Result<(), PortError> {
         self.ordered.clear();
         if let Some(written) = &mut self.written {
-            self.pending.new_keys().for_each(|key| written.add(key));
+            self.pending.rows().filter(|(_, value)| value.is_some()).for_each(|(key, _)| written.add(key));
         }
         let rows = self.pending.sorted();
         let owned = |(key, value): &Row<'_>| (key.to_vec(), value.map(<[u8]>::to_vec));
@@ -176,16 +182,11 @@ impl<'a> Overlay<'a> {
     }
 }
 
-/// Whether a store that holds only what was written to it has no such row.
-fn is_new(written: Option<&Filter>, key: &[u8]) -> bool {
-    written.is_some_and(|written| !written.may_have(key))
-}
-
 impl Source for Overlay<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
         match self.pending.get(key) {
             Some(changed) => Ok(changed.map(<[u8]>::to_vec)),
-            None if is_new(self.written.as_ref(), key) => Ok(None),
+            None if self.never_had(key) => Ok(None),
             None => self.store.get(key),
         }
     }

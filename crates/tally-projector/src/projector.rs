@@ -23,8 +23,8 @@ pub const PROJECTOR_VERSION: u64 = 5;
 /// How many facts are taken at once from a log that has more.
 const FACTS_AT_ONCE: usize = 500;
 
-/// Orders that are kept at hand while the log is caught up with: most facts are about a recent one.
-const ORDERS_AT_HAND: usize = 10_000;
+/// Orders that are kept at hand: most facts are about a recent one.
+const ORDERS_AT_HAND: usize = 4_000;
 
 /// The pause before a log that failed is read again: the first, and the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(100);

@@ -229,7 +229,7 @@ fn with_rows_over<'a>(changes: &'a [Change<'a>], over: &'a Over) -> Cow<'a, [Cha
     }
     let over = over.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
     let mut all: Vec<Change<'a>> = changes.iter().copied().chain(over).collect();
-    all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    all.sort_unstable_by_key(|(key, _)| *key);
     Cow::Owned(all)
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use arrayvec::ArrayString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Why a text is not a name.
@@ -17,13 +18,13 @@ pub struct NameError {
 ///
 /// 1 to 24 of `a-z 0-9 -`, beginning with a letter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChainId(Box<str>);
+pub struct ChainId(ArrayString<24>);
 
 /// The symbol of a currency, crypto or fiat: `BTC`, `USDT`, `CNY`.
 ///
 /// 2 to 12 of `A-Z 0-9`; read case-insensitively.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Currency(Box<str>);
+pub struct Currency(ArrayString<12>);
 
 impl FromStr for ChainId {
     type Err = NameError;
@@ -32,7 +33,7 @@ impl FromStr for ChainId {
         let good = (1..=24).contains(&text.len())
             && text.starts_with(|c: char| c.is_ascii_lowercase())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        good.then(|| Self(text.into())).ok_or_else(|| NameError {
+        ArrayString::from(text).ok().filter(|_| good).map(Self).ok_or_else(|| NameError {
             found: text.chars().take(40).collect(),
             expected: "a chain id (1 to 24 of a-z, 0-9 and -, a letter first)",
         })
@@ -44,7 +45,9 @@ impl FromStr for Currency {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let good = (2..=12).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
-        good.then(|| Self(text.to_ascii_uppercase().into())).ok_or_else(|| NameError {
+        let mut name = ArrayString::from(text).ok().filter(|_| good);
+        name.iter_mut().for_each(|name| name.make_ascii_uppercase());
+        name.map(Self).ok_or_else(|| NameError {
             found: text.chars().take(40).collect(),
             expected: "a currency symbol (2 to 12 letters and digits)",
         })

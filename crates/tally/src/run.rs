@@ -18,8 +18,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         return sign::run(args, &cli.common);
     }
     telemetry::log();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    runtime(&cli.command).enable_all().build()?.block_on(async {
         match &cli.command {
             Command::CheckConfig => {
                 let config = Config::load(&cli.common.config)?;
@@ -42,6 +41,19 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
             },
         }
     })
+}
+
+/// A rebuild reads a page of the log, folds it, reads the next: on one thread, what the page's facts took of memory is
+/// at hand for those of the next.
+fn runtime(command: &Command) -> tokio::runtime::Builder {
+    let mut runtime = match command {
+        Command::Rebuild => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if matches!(command, Command::Rebuild) {
+        runtime.max_blocking_threads(1);
+    }
+    runtime
 }
 
 /// The services a command asks for, until a signal ends them.

@@ -4,6 +4,8 @@
 
 use std::str::from_utf8;
 
+use memchr::memchr;
+
 /// What stands in an envelope, as text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Scanned<'a> {
@@ -41,9 +43,11 @@ pub(super) fn scan(json: &[u8]) -> Option<Scanned<'_>> {
 
 /// A text through its closing quote, of characters that JSON writes as they are.
 fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
-    let end = bytes.iter().position(|byte| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\'))?;
-    let (text, rest) = bytes.split_at_checked(end)?;
-    Some((from_utf8(text).ok()?, rest.strip_prefix(b"\"")?))
+    let (text, rest) = bytes.split_at_checked(memchr(b'"', bytes)?)?;
+    // Without a branch for each, many are looked at in one step.
+    let odd = text.iter().fold(false, |odd, byte| odd | !matches!(byte, b' '..=b'~') | (*byte == b'\\'));
+    let text = (!odd).then(|| from_utf8(text).ok()).flatten()?;
+    Some((text, rest.strip_prefix(b"\"")?))
 }
 
 /// A number as JSON has it: no sign, no zero in front.

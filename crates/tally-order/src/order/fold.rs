@@ -141,6 +141,8 @@ impl Order {
     fn quoted(&mut self, fact: &OrderQuoted, position: Position) {
         if self.quote_by_number(fact.quote).is_none() {
             let unknown = Height::new(0);
+            // Nearly every order has one quote and one deposit, and they are large.
+            self.quotes.reserve_exact(1);
             self.quotes.push(QuoteState {
                 terms: fact.clone(),
                 position,
@@ -302,6 +304,9 @@ impl Order {
                     replaces: replaces.clone(),
                     replaced_by: None,
                 };
+                if self.deposits.is_empty() {
+                    self.deposits.reserve_exact(1);
+                }
                 self.deposits.insert(at, entered);
                 at
             }

@@ -235,12 +235,15 @@ impl Order {
             let like = |got: &&mut Received| got.chain == deposit.chain && got.currency == deposit.currency;
             match all.iter_mut().find(like) {
                 Some(got) => got.amount = got.amount.saturating_add(deposit.amount),
-                None => all.push(Received {
-                    chain: deposit.chain.clone(),
-                    currency: deposit.currency.clone(),
-                    decimals: quote.terms.decimals,
-                    amount: deposit.amount,
-                }),
+                None => {
+                    all.reserve_exact(1);
+                    all.push(Received {
+                        chain: deposit.chain.clone(),
+                        currency: deposit.currency.clone(),
+                        decimals: quote.terms.decimals,
+                        amount: deposit.amount,
+                    });
+                }
             }
         }
         all.sort_by(|a, b| (&a.chain, &a.currency).cmp(&(&b.chain, &b.currency)));

@@ -48,7 +48,7 @@ impl Fold<'_> {
         let orders = self.orders_between(&fact.chain, shard, fact.from, fact.block.height)?;
         self.touch_all(orders, recorded, publish)?;
         let header = |height: Height| keys::header(&fact.chain, shard.index(), height);
-        self.rows.put(header(fact.block.height), fact.block.hash.display_bytes().to_vec());
+        self.rows.put(header(fact.block.height), fact.block.hash.display_bytes());
         let old = fact.block.height.below(HEADERS_KEPT);
         if old > Height::new(0) && self.rows.get(&header(old))?.is_some() {
             self.rows.remove(header(old));
@@ -178,6 +178,7 @@ impl Fold<'_> {
     ) -> Result<(), PortError> {
         for order in orders {
             self.touch(&order, |order| order.apply(recorded))?;
+            self.let_go()?;
             if self.is_full() {
                 self.commit(publish)?;
             }

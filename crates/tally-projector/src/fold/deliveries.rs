@@ -7,7 +7,8 @@ use tally_order::Order;
 use tally_ports::PortError;
 use tally_types::{OrderId, Position, Timestamp};
 
-use super::{Fold, Notified};
+use super::Fold;
+use super::at_hand::Notified;
 use crate::rows::{BACKLOG, DeliveryState};
 use crate::{codec, keys, rows};
 

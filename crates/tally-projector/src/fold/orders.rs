@@ -7,7 +7,8 @@ use tally_order::{DeadlineKind, Exception, Order, Status, Version};
 use tally_ports::{Change, PortError};
 use tally_types::{BlockRef, ChainId, DepositKey, Height, OrderId, Position, Timestamp};
 
-use super::{Entry, Fold, Notified, orphan};
+use super::at_hand::{Entry, Notified};
+use super::{Fold, orphan};
 use crate::overlay::Source;
 use crate::{keys, rows};
 
@@ -64,7 +65,7 @@ impl Fold<'_> {
         self.index(None, &facets, &order, &mut notified)?;
         self.changed = self.changed.saturating_add(1);
         let entry = Entry { order, notified, facets, parts: 0, changed: true };
-        self.orders.insert(fact.order.clone(), Some(Box::new(entry)));
+        self.orders.put(fact.order.clone(), Some(Box::new(entry)));
         Ok(())
     }
 
@@ -128,23 +129,31 @@ impl Fold<'_> {
     }
 
     pub(super) fn order_entry(&mut self, id: &OrderId) -> Result<Option<&mut Entry>, PortError> {
-        if !self.orders.contains_key(id) {
-            let known = rows::order(&self.rows, id)?;
-            let entry = known.map(|(order, parts)| {
-                let facets = Facets::of(&order);
-                Box::new(Entry { order, notified: Notified::default(), facets, parts, changed: false })
-            });
-            self.orders.insert(id.clone(), entry);
+        if self.orders.get_mut(id).is_none() {
+            let entry = self.read_entry(id)?;
+            self.orders.put(id.clone(), entry);
         }
         Ok(self.orders.get_mut(id).and_then(Option::as_deref_mut))
     }
 
+    fn read_entry(&self, id: &OrderId) -> Result<Option<Box<Entry>>, PortError> {
+        let known = rows::order(&self.rows, id)?;
+        Ok(known.map(|(order, parts)| {
+            let facets = Facets::of(&order);
+            Box::new(Entry { order, notified: Notified::default(), facets, parts, changed: false })
+        }))
+    }
+
     /// Changes an order and everything that follows; false where there is no such order.
     pub(super) fn touch(&mut self, id: &OrderId, change: impl FnOnce(&mut Order)) -> Result<bool, PortError> {
-        if self.order_entry(id)?.is_none() {
+        let at_hand = match self.orders.get_mut(id) {
+            Some(known) => known.take(),
+            None => self.read_entry(id)?,
+        };
+        let Some(mut entry) = at_hand else {
+            self.orders.put(id.clone(), None);
             return Ok(false);
-        }
-        let Some((id, Some(mut entry))) = self.orders.remove_entry(id) else { return Ok(false) };
+        };
         change(&mut entry.order);
         // A fact that says nothing new leaves the same bytes: to find that out costs more than to write them.
         self.changed = self.changed.saturating_add(usize::from(!entry.changed));
@@ -155,7 +164,7 @@ impl Fold<'_> {
             let Entry { order, notified, facets, .. } = &mut *entry;
             self.index(Some(&before), facets, order, notified)?;
         }
-        self.orders.insert(id, Some(entry));
+        self.orders.put(id.clone(), Some(entry));
         Ok(true)
     }
 

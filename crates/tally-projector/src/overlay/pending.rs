@@ -21,14 +21,14 @@ struct Slot {
     value: Option<Range<usize>>,
     /// Where the memory for the value ends.
     room: usize,
-    /// Whether the store has no such row: then nothing needs to be said of it once it is removed again.
-    new: bool,
+    /// Removed, and the store never had it: nothing needs to be said of it.
+    forgotten: bool,
 }
 
 impl Slot {
     /// Whether the store needs to hear of it.
     fn counts(&self) -> bool {
-        self.value.is_some() || !self.new
+        self.value.is_some() || !self.forgotten
     }
 }
 
@@ -68,8 +68,8 @@ impl Pending {
         self.slots.get(slot).is_some_and(|slot| self.bytes.get(slot.key.clone()) == Some(key))
     }
 
-    /// The slot of a key, made if need be; `is_new` says whether the store has no such row. Also whether it was made.
-    fn slot(&mut self, key: &[u8], is_new: impl FnOnce() -> bool) -> (usize, bool) {
+    /// The slot of a key, made if need be. Also whether it was made.
+    fn slot(&mut self, key: &[u8]) -> (usize, bool) {
         let hash = self.hasher.hash_one(key);
         let Self { bytes, slots, places, .. } = self;
         let same = |place: &(u64, usize)| {
@@ -84,7 +84,7 @@ impl Pending {
                 let start = bytes.len();
                 bytes.extend_from_slice(key);
                 let end = bytes.len();
-                slots.push(Slot { key: start..end, value: None, room: end, new: is_new() });
+                slots.push(Slot { key: start..end, value: None, room: end, forgotten: false });
                 (at, true)
             }
         }
@@ -98,9 +98,9 @@ impl Pending {
         self.count = self.count.saturating_add(slot.counts().into()).saturating_sub(before.into());
     }
 
-    /// Sets a row; `is_new` says whether the store has none such.
-    pub(super) fn put(&mut self, key: &[u8], value: &[u8], is_new: impl FnOnce() -> bool) {
-        let (at, made) = self.slot(key, is_new);
+    /// Sets a row.
+    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) {
+        let (at, made) = self.slot(key);
         self.change(at, made, |slot, bytes| {
             let old = slot.value.take().map_or(slot.room, |old| old.start);
             slot.value =
@@ -119,11 +119,13 @@ impl Pending {
         });
     }
 
-    /// Removes a row; answers whether the store needs to hear of it.
-    pub(super) fn remove(&mut self, key: &[u8], is_new: impl FnOnce() -> bool) -> bool {
-        let (at, made) = self.slot(key, is_new);
-        self.change(at, made, |slot, _| slot.value = None);
-        self.slots.get(at).is_some_and(Slot::counts)
+    /// Removes a row. Where the store has `never` had it, it need not hear of that.
+    pub(super) fn remove(&mut self, key: &[u8], never: bool) {
+        let (at, made) = self.slot(key);
+        self.change(at, made, |slot, _| {
+            slot.value = None;
+            slot.forgotten = never;
+        });
     }
 
     /// Adds to a row that has a value here, if no more than `bytes_max` comes of it; answers whether it did.
@@ -160,11 +162,6 @@ impl Pending {
     /// Every row the store needs to hear of, in no order.
     pub(super) fn rows(&self) -> impl Iterator<Item = Row<'_>> {
         self.slots.iter().filter(|slot| slot.counts()).map(|slot| self.row(slot))
-    }
-
-    /// The keys of rows that the store does not have and is to.
-    pub(super) fn new_keys(&self) -> impl Iterator<Item = &[u8]> {
-        self.slots.iter().filter(|slot| slot.new && slot.counts()).map(|slot| self.row(slot).0)
     }
 
     /// The same rows in key order. Compared by their keys' beginnings side by side first: to follow each key into
@@ -251,11 +248,11 @@ mod tests {
                 match step {
                     Step::Put(number, length) => {
                         let value = vec![round as u8; length];
-                        pending.put(&key(number), &value, || new(number));
+                        pending.put(&key(number), &value);
                         model.insert(key(number), Some(value));
                     }
                     Step::Remove(number) => {
-                        prop_assert_eq!(pending.remove(&key(number), || new(number)), !new(number));
+                        pending.remove(&key(number), new(number));
                         model.insert(key(number), None);
                     }
                     Step::Append(number, length) => {
@@ -286,8 +283,6 @@ mod tests {
                 prop_assert_eq!(rows.iter().map(|(key, value)| (key, value)).collect::<Vec<_>>(), want);
                 let sorted: Vec<_> = pending.sorted().into_iter().map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect();
                 prop_assert_eq!(sorted, rows);
-                let new_keys = pending.new_keys().count();
-                prop_assert_eq!(new_keys, model.iter().filter(|(key, value)| value.is_some() && new(*key.last().unwrap())).count());
             }
         }
     }
@@ -296,11 +291,11 @@ mod tests {
     fn a_large_commits_memory_is_not_kept_for_small_ones() {
         let mut pending = Pending::default();
         for number in 0..100_000_u32 {
-            pending.put(&number.to_be_bytes(), &[7; 30], || true);
+            pending.put(&number.to_be_bytes(), &[7; 30]);
         }
         pending.clear();
         assert!(pending.bytes.capacity() > KEPT_BYTES, "the next one is as large");
-        pending.put(b"a", b"b", || true);
+        pending.put(b"a", b"b");
         pending.clear();
         assert!(pending.bytes.capacity() <= KEPT_BYTES && pending.slots.capacity() < 1_000);
     }
