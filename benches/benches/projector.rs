@@ -79,6 +79,10 @@ async fn all() {
     println!("restart: {restart}");
     let served = part("serve", dir.path());
     println!("serve: {served}");
+    // The same, grown as facts come in: in small commits, and tidied now and then.
+    let live = part("live", dir.path());
+    println!("live: {live}");
+    let live_bytes = dir_bytes(&dir.path().join("live"));
     let (small_bytes, small_facts) = small_facts(&dir.path().join("small")).await;
     let small_log_bytes = dir_bytes(&dir.path().join("small"));
     finish(
@@ -91,6 +95,7 @@ async fn all() {
             ("facts", facts.into()),
             ("orders", orders.into()),
             ("model_bytes_per_order", (model_bytes as f64 / orders as f64).into()),
+            ("live_bytes_per_order", (live_bytes as f64 / orders as f64).into()),
             ("model_resident_mb", served["resident_mb"].clone()),
             ("rebuild_peak_mb", replay["peak_mb"].clone()),
             ("log_bytes_per_fact", (log_bytes as f64 / facts as f64).into()),
@@ -193,6 +198,26 @@ async fn measured(part: &str, dir: &Path) -> Value {
             let orders = projector.model().orders(&tally_ports::OrderFilter::default(), 3).await.unwrap();
             assert_eq!(orders.len(), 3);
             json!({ "seconds": opening.elapsed().as_secs_f64(), "peak_mb": Usage::now().peak_mb })
+        }
+        "live" => {
+            let store = Arc::new(SledStore::open(&dir.join("live"), model_cache()).unwrap());
+            let options = Options { rows_catching_up: 500, ..Options::default() };
+            let projector = Projector::open(Arc::new(log), store.clone(), options).await.unwrap();
+            let all = async {
+                while projector.model().position().get() < head {
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            };
+            tokio::select! {
+                ended = projector.run() => panic!("{ended:?}"),
+                () = all => {}
+            }
+            while store.tidy().unwrap() {}
+            let usage = Usage::now();
+            json!({
+                "seconds": begin.elapsed().as_secs_f64(), "resident_mb": usage.resident_mb,
+                "cpu": usage.cpu_secs - before.cpu_secs,
+            })
         }
         "replay" => {
             let store = Arc::new(SledStore::open(&dir.join("model"), model_cache()).unwrap());

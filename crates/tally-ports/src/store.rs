@@ -68,6 +68,12 @@ pub trait Store: Send + Sync {
         self.commit_seen(WriteBatch { rows: rows.iter().map(owned).collect() }, seen)
     }
 
+    /// Does a little of what makes the store smaller or faster and changes no row; answers whether there is more of it to
+    /// do now. For moments in which nobody waits.
+    fn tidy(&self) -> Result<bool, PortError> {
+        Ok(false)
+    }
+
     /// Removes everything.
     fn clear(&self) -> Result<(), PortError>;
 }

@@ -52,6 +52,9 @@ pub(crate) struct Limits {
     pub(crate) orders_max: usize,
     /// Whether commits answer the rows they wrote.
     pub(crate) keep_rows: bool,
+    /// Where an empty store is filled in bulk, how many rows are put aside; it is no read model before [`Fold::run`]
+    /// has ended.
+    pub(crate) aside_max: Option<usize>,
 }
 
 /// A larger commit than this is no news for those who keep rows at hand, but history.
@@ -82,6 +85,9 @@ impl<'a> Fold<'a> {
         let checkpoint = Position::new(rows::number(&rows, keys::CHECKPOINT)?);
         if checkpoint == Position::START && rows.is_empty_but(keys::VERSION)? {
             rows = rows.over_empty(&[keys::VERSION]);
+            if limits.aside_max.is_some() {
+                rows.begin_bulk();
+            }
         }
         let orders = AtHand::default();
         Ok(Self {
@@ -114,6 +120,10 @@ impl<'a> Fold<'a> {
         mut publish: impl FnMut(Committed),
     ) -> Result<(), PortError> {
         self.take(facts, &mut publish)?;
+        if self.rows.is_bulk() {
+            self.commit(&mut publish)?;
+            self.rows.finish_bulk(self.limits.rows_max)?;
+        }
         self.commit(&mut publish)
     }
 
@@ -164,6 +174,9 @@ impl<'a> Fold<'a> {
         }
         if self.rows.len() == 0 {
             return Ok(());
+        }
+        if self.limits.aside_max.is_some_and(|most| self.rows.len_aside() >= most) {
+            self.rows.write_aside(self.limits.rows_max)?;
         }
         let keep = self.limits.keep_rows && self.rows.len() <= KEPT_ROWS_MAX;
         let done = Committed { position: self.checkpoint, ..std::mem::take(&mut self.done) };

@@ -52,6 +52,14 @@ pub(crate) fn is_ordered(key: &[u8]) -> bool {
     key.first() == Some(&THRESHOLD)
 }
 
+/// Set while a store is filled in bulk: until it is whole it is no read model, and is filled anew.
+pub(crate) const UNFINISHED: &[u8] = b"!unfinished";
+
+/// Whether rows of this kind come in no order: the neighbours of each were written at any other time.
+pub(crate) fn is_scattered(key: &[u8]) -> bool {
+    matches!(key.first(), Some(&(OWN_ID | SCRIPT | DEPOSIT)))
+}
+
 /// A key: where it has no more than 64 bytes, as nearly all do, it needs no memory of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key(SmallVec<[u8; 64]>);

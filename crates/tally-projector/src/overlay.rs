@@ -85,6 +85,9 @@ pub(crate) type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 pub(crate) struct Overlay<'a> {
     store: Base<'a>,
     pending: Pending,
+    /// Rows that come in no order, put aside while a store is filled in bulk: to write each commit's among all that are
+    /// there would write nearly all of them again each time.
+    aside: Option<Pending>,
     ordered: BTreeSet<Vec<u8>>,
     /// What the store can hold; none where it held something before this.
     written: Option<Filter>,
@@ -93,7 +96,7 @@ pub(crate) struct Overlay<'a> {
 impl<'a> Overlay<'a> {
     pub(crate) fn new(store: impl Into<Base<'a>>) -> Self {
         let (pending, ordered) = (Pending::default(), BTreeSet::new());
-        Self { store: store.into(), pending, ordered, written: None }
+        Self { store: store.into(), pending, aside: None, ordered, written: None }
     }
 
     /// The same over a store that holds no row but those of `keys`: whatever nobody wrote need not be looked for.
@@ -109,9 +112,41 @@ impl<'a> Overlay<'a> {
         Ok(self.pending.len() == 0 && rows.iter().all(|(other, _)| other == key))
     }
 
+    /// Fills an empty store in bulk, until [`Self::finish_bulk`].
+    pub(crate) fn begin_bulk(&mut self) {
+        self.aside = Some(Pending::default());
+        self.put(keys::UNFINISHED, []);
+    }
+
+    /// Whether rows are put aside.
+    pub(crate) fn is_bulk(&self) -> bool {
+        self.aside.is_some()
+    }
+
+    /// How many rows are put aside.
+    pub(crate) fn len_aside(&self) -> usize {
+        self.aside.as_ref().map_or(0, Pending::len)
+    }
+
+    /// Where changes of a row are noted.
+    fn place(&mut self, key: &[u8]) -> &mut Pending {
+        match &mut self.aside {
+            Some(aside) if keys::is_scattered(key) => aside,
+            _ => &mut self.pending,
+        }
+    }
+
+    /// What becomes of a row, where that is known.
+    fn noted(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        match &self.aside {
+            Some(aside) if keys::is_scattered(key) => aside.get(key),
+            _ => self.pending.get(key),
+        }
+    }
+
     pub(crate) fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         let key = key.as_ref();
-        self.pending.put(key, value.as_ref());
+        self.place(key).put(key, value.as_ref());
         if keys::is_ordered(key) {
             self.ordered.insert(key.to_vec());
         }
@@ -120,7 +155,7 @@ impl<'a> Overlay<'a> {
     pub(crate) fn remove(&mut self, key: impl AsRef<[u8]>) {
         let key = key.as_ref();
         let never = self.never_had(key);
-        self.pending.remove(key, never);
+        self.place(key).remove(key, never);
         if keys::is_ordered(key) {
             // A removal is found in a range, too: it hides what the store has.
             if never {
@@ -139,11 +174,11 @@ impl<'a> Overlay<'a> {
     /// Adds to a row's value if no more than `bytes_max` comes of it; answers whether it did. A row that is not there
     /// is made.
     pub(crate) fn append(&mut self, key: &[u8], more: &[u8], bytes_max: usize) -> Result<bool, PortError> {
-        if self.pending.get(key).flatten().is_none() {
+        if self.noted(key).flatten().is_none() {
             let value = self.get(key)?.unwrap_or_default();
             self.put(key, value);
         }
-        Ok(self.pending.append(key, more, bytes_max))
+        Ok(self.place(key).append(key, more, bytes_max))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -170,6 +205,27 @@ impl<'a> Overlay<'a> {
         done
     }
 
+    /// Writes what was put aside, in commits of `rows_max`.
+    pub(crate) fn write_aside(&mut self, rows_max: usize) -> Result<(), PortError> {
+        let Some(aside) = &mut self.aside else { return Ok(()) };
+        if let Some(written) = &mut self.written {
+            aside.rows().filter(|(_, value)| value.is_some()).for_each(|(key, _)| written.add(key));
+        }
+        for rows in aside.sorted().chunks(rows_max.max(1)) {
+            self.store.commit_sorted(rows, &mut || {})?;
+        }
+        aside.clear();
+        Ok(())
+    }
+
+    /// Writes what was put aside; from the next commit on, the store is whole.
+    pub(crate) fn finish_bulk(&mut self, rows_max: usize) -> Result<(), PortError> {
+        self.write_aside(rows_max)?;
+        self.aside = None;
+        self.remove(keys::UNFINISHED);
+        Ok(())
+    }
+
     /// Changed rows with `from <= key < to`.
     fn changed<'b>(&'b self, from: &'b [u8], to: &'b [u8]) -> Vec<Row<'b>> {
         if keys::is_ordered(from) && from.first() == to.first() {
@@ -178,13 +234,14 @@ impl<'a> Overlay<'a> {
                 .filter_map(|key| self.pending.get(key).map(|value| (key.as_slice(), value)))
                 .collect();
         }
-        self.pending.rows().filter(|(key, _)| *key >= from && *key < to).collect()
+        let all = self.pending.rows().chain(self.aside.iter().flat_map(Pending::rows));
+        all.filter(|(key, _)| *key >= from && *key < to).collect()
     }
 }
 
 impl Source for Overlay<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
-        match self.pending.get(key) {
+        match self.noted(key) {
             Some(changed) => Ok(changed.map(<[u8]>::to_vec)),
             None if self.never_had(key) => Ok(None),
             None => self.store.get(key),

@@ -26,9 +26,17 @@ const FACTS_AT_ONCE: usize = 500;
 /// Orders that are kept at hand: most facts are about a recent one.
 const ORDERS_AT_HAND: usize = 4_000;
 
+/// Rows that are put aside while an empty store is filled in bulk: about 300 MB.
+const ROWS_ASIDE: usize = 2_000_000;
+
 /// The pause before a log that failed is read again: the first, and the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(5);
+
+/// How often the store is asked whether it has something to tidy, and the pause between two steps of that while facts
+/// come in.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
+const TIDY_PAUSE: Duration = Duration::from_millis(20);
 
 /// How large commits may be: a commit makes every other user of the same embedded store and log wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,23 +47,25 @@ pub struct Options {
     pub rows_catching_up: usize,
     /// The pause after each commit until then, so that whoever appends meanwhile gets a turn.
     pub pause_catching_up: Duration,
+    /// Whether an empty store is filled in bulk: faster and smaller, but after a crash filled anew.
+    pub bulk: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rows_live: 500, rows_catching_up: 100, pause_catching_up: Duration::ZERO }
+        Self { rows_live: 500, rows_catching_up: 100, pause_catching_up: Duration::ZERO, bulk: false }
     }
 }
 
 impl Options {
     /// For a process that does nothing else: commits as large as memory allows.
     pub fn alone() -> Self {
-        Self { rows_live: 500, rows_catching_up: 200_000, pause_catching_up: Duration::ZERO }
+        Self { rows_catching_up: 200_000, bulk: true, ..Self::default() }
     }
 
     /// Beside a read model that serves: small commits, and a pause after each.
     pub fn beside() -> Self {
-        Self { rows_live: 500, rows_catching_up: 100, pause_catching_up: Duration::from_millis(1) }
+        Self { pause_catching_up: Duration::from_millis(1), ..Self::default() }
     }
 
     fn limits(&self, catching_up: bool) -> Limits {
@@ -63,6 +73,7 @@ impl Options {
             rows_max: if catching_up { self.rows_catching_up } else { self.rows_live }.max(1),
             orders_max: ORDERS_AT_HAND,
             keep_rows: !catching_up,
+            aside_max: self.bulk.then_some(ROWS_ASIDE),
         }
     }
 }
@@ -106,9 +117,10 @@ impl Projector {
         Ok(Self { log, model: Arc::new(model), options, history: head, fold, folding, quiet: false })
     }
 
-    /// Empties a store of another version.
+    /// Empties a store of another version, and one that was not filled to the end.
     fn prepare(store: Arc<dyn Store>) -> Result<Arc<dyn Store>, PortError> {
-        if rows::number(&*store, keys::VERSION)? != PROJECTOR_VERSION {
+        let unfinished = store.get(keys::UNFINISHED)?.is_some();
+        if unfinished || rows::number(&*store, keys::VERSION)? != PROJECTOR_VERSION {
             Self::reset(&*store)?;
         }
         Ok(store)
@@ -137,6 +149,32 @@ impl Projector {
     /// Persistent ones of log and store: a fact that cannot be read, a store that cannot be written.
     pub async fn run(&self) -> Result<Infallible, PortError> {
         self.report_orders().await?;
+        tokio::select! {
+            ended = self.keep_up() => ended,
+            never = self.keep_tidy() => match never {},
+        }
+    }
+
+    /// Lets the store do what it can do now and then, in small steps between which others get their turn.
+    async fn keep_tidy(&self) -> Infallible {
+        loop {
+            sleep(TIDY_EVERY).await;
+            loop {
+                let (store, position) = (self.model.store(), self.model.position());
+                match blocking(move || store.tidy()).await {
+                    Ok(true) if self.model.position() == position => {}
+                    Ok(true) => sleep(TIDY_PAUSE).await,
+                    Ok(false) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "the read model could not be tidied");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn keep_up(&self) -> Result<Infallible, PortError> {
         let mut pause = RETRY_FIRST;
         loop {
             let before = self.model.position();

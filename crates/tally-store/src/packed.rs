@@ -186,6 +186,15 @@ pub(crate) fn pack(
     Ok(())
 }
 
+/// Whether a row of its own can go into a leaf.
+pub(crate) fn fits(key: &[u8], row: &[u8]) -> bool {
+    match rows::kind(row) {
+        rows::Kind::Large => false,
+        rows::Kind::Removed => true,
+        rows::Kind::Whole => key.len() + row.len() <= leaf::ROW_BYTES_MAX,
+    }
+}
+
 /// Rows of their own over a leaf, by key: what each says of its key.
 type Over = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
@@ -207,13 +216,12 @@ fn rows_over(
             continue;
         }
         if changes.binary_search_by(|(changed, _)| (*changed).cmp(key)).is_err() {
+            if !fits(key, &bytes) {
+                continue;
+            }
             let value = match rows::kind(&bytes) {
-                rows::Kind::Large => continue,
                 rows::Kind::Removed => None,
-                rows::Kind::Whole if key.len() + bytes.len() > leaf::ROW_BYTES_MAX => continue,
-                rows::Kind::Whole => {
-                    Some(rows::decode(key, &bytes, &[]).ok_or_else(|| Fault::Row(key.to_vec()))?)
-                }
+                _ => Some(rows::decode(key, &bytes, &[]).ok_or_else(|| Fault::Row(key.to_vec()))?),
             };
             over.insert(key.to_vec(), value);
         }

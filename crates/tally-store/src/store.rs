@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use tally_ports::{PortError, Row, Rows, Store, WriteBatch};
 
@@ -21,6 +21,13 @@ const VALUE_BYTES_MAX: usize = 64 * 1024;
 const CLEAR_ROWS: usize = 500;
 /// A commit of so many rows packs them into leaves.
 const PACK_ROWS_MIN: usize = 5_000;
+
+/// So many rows of their own are packed into leaves when there is time for it: see [`Store::tidy`].
+const TIDY_ROWS_MIN: usize = 50_000;
+/// As many more per so many bytes that the store has: what is packed is written again with each of its neighbours.
+const TIDY_BYTES_PER_ROW: u64 = 10_000;
+/// Rows that are packed at once, since commits wait meanwhile.
+const TIDY_ROWS_AT_ONCE: usize = 100;
 
 /// How many further pieces the values have that have any.
 type Large = HashMap<Vec<u8>, u8>;
@@ -41,6 +48,8 @@ pub struct SledStore {
     packing: RwLock<()>,
     /// Rows from which on a commit is packed.
     pack_rows_min: usize,
+    /// Rows of their own from which on they are packed.
+    tidy_rows_min: usize,
     _claim: Claim,
 }
 
@@ -49,6 +58,10 @@ struct Writer {
     file: File,
     /// A write failed: what is on the disk is not known, and nothing is written any more.
     failed: bool,
+    /// Rows of their own, about: those found at the start, and those written since.
+    loose: usize,
+    /// While they are packed: the key to go on at.
+    tidying: Option<Vec<u8>>,
 }
 
 impl SledStore {
@@ -63,11 +76,12 @@ impl SledStore {
         let store = Self {
             dir: dir.to_owned(),
             db,
-            writer: Mutex::new(Writer { file, failed: false }),
+            writer: Mutex::new(Writer { file, failed: false, loose: 0, tidying: None }),
             large: RwLock::default(),
             packed: AtomicBool::new(false),
             packing: RwLock::default(),
             pack_rows_min: PACK_ROWS_MIN,
+            tidy_rows_min: TIDY_ROWS_MIN,
             _claim: claim,
         };
         let leaf =
@@ -81,6 +95,7 @@ impl SledStore {
             }
         }
         *store.large_mut() = large;
+        store.writer().loose = store.loose_rows(store.tidy_rows_min)?;
         if store.db.contains_key(rows::CLEARING).map_err(|error| store.damaged(error))? {
             store.clear()?;
         }
@@ -89,6 +104,16 @@ impl SledStore {
 
     fn large_mut(&self) -> RwLockWriteGuard<'_, Large> {
         self.large.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rows of their own; no more than `count_max` are counted.
+    fn loose_rows(&self, count_max: usize) -> Result<usize, PortError> {
+        let rows = self.db.range(rows::row_key(&[])..rows::rows_end()).take(count_max);
+        rows.map(|row| row.map(|_| 1)).sum::<sled::Result<usize>>().map_err(|error| self.damaged(error))
     }
 
     fn damaged(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> PortError {
@@ -328,6 +353,36 @@ impl SledStore {
     }
 }
 
+impl SledStore {
+    /// Packs rows of their own from a key on; answers the key to go on at, if there are more.
+    fn pack_loose(&self, writer: &mut Writer, from: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
+        let mut rows: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
+        let mut next = None;
+        for row in self.db.range(rows::row_key(from)..rows::rows_end()) {
+            let (row, bytes) = row.map_err(|error| self.damaged(error))?;
+            let Some(key) = rows::key_of_row(&row) else { continue };
+            if rows.len() >= TIDY_ROWS_AT_ONCE {
+                next = Some(key.to_vec());
+                break;
+            }
+            if packed::fits(key, &bytes) {
+                rows.push((key.to_vec(), self.value(key, &bytes)?));
+            }
+        }
+        let changes: Vec<Row<'_>> =
+            rows.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
+        let mut batch = sled::Batch::default();
+        packed::pack(&self.db, &changes, &[], &mut batch).map_err(|error| self.damaged(error))?;
+        if !changes.is_empty() {
+            let _packing = self.packing.write().unwrap_or_else(PoisonError::into_inner);
+            self.apply(writer, batch)?;
+            self.packed.store(true, Ordering::SeqCst);
+        }
+        self.make_durable(writer)?;
+        Ok(next)
+    }
+}
+
 fn note_pieces(large: &mut Large, changed: Vec<(Vec<u8>, u8)>) {
     for (key, pieces) in changed {
         if pieces > 0 {
@@ -383,18 +438,34 @@ impl Store for SledStore {
             return Ok(());
         }
         check_sizes(rows)?;
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer();
         if rows.len() >= self.pack_rows_min {
             self.apply_packed(&mut writer, rows)?;
         } else {
             self.apply_rows(&mut writer, rows)?;
+            writer.loose = writer.loose.saturating_add(rows.len());
         }
         seen();
         self.make_durable(&mut writer)
     }
 
+    fn tidy(&self) -> Result<bool, PortError> {
+        let mut writer = self.writer();
+        if writer.tidying.is_none() {
+            let bytes = self.db.size_on_disk().map_err(|error| self.damaged(error))?;
+            let more = usize::try_from(bytes / TIDY_BYTES_PER_ROW).unwrap_or(usize::MAX);
+            if writer.failed || writer.loose < self.tidy_rows_min.saturating_add(more) {
+                return Ok(false);
+            }
+            writer.loose = 0;
+        }
+        let from = writer.tidying.take().unwrap_or_default();
+        writer.tidying = self.pack_loose(&mut writer, &from)?;
+        Ok(writer.tidying.is_some())
+    }
+
     fn clear(&self) -> Result<(), PortError> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer();
         let mut large = self.large_mut();
         // Half a store would be worse than none: the mark makes the next start finish what this one began.
         let mut mark = sled::Batch::default();
@@ -415,6 +486,7 @@ impl Store for SledStore {
             self.write(&mut writer, batch)?;
         }
         large.clear();
+        (writer.loose, writer.tidying) = (0, None);
         self.packed.store(false, Ordering::SeqCst);
         let mut unmark = sled::Batch::default();
         unmark.remove(rows::CLEARING);

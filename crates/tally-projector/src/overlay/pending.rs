@@ -16,19 +16,48 @@ use tally_ports::Row;
 const KEPT_BYTES: usize = 1 << 20;
 
 /// What becomes of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It has a value.
+    Set,
+    /// It goes.
+    Removed,
+    /// It went, and the store never had it: nothing needs to be said of it.
+    Forgotten,
+}
+
+/// A row: where its key and its value lie.
 struct Slot {
-    key: Range<usize>,
-    value: Option<Range<usize>>,
-    /// Where the memory for the value ends.
-    room: usize,
-    /// Removed, and the store never had it: nothing needs to be said of it.
-    forgotten: bool,
+    key_at: usize,
+    value_at: usize,
+    key_len: u32,
+    value_len: u32,
+    /// The memory for the value.
+    room: u32,
+    fate: Fate,
+}
+
+/// Lengths of keys and values are far below this.
+fn short(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+fn reach(at: usize, length: u32) -> Range<usize> {
+    at..at.saturating_add(length as usize)
 }
 
 impl Slot {
+    fn key(&self) -> Range<usize> {
+        reach(self.key_at, self.key_len)
+    }
+
+    fn value(&self) -> Option<Range<usize>> {
+        (self.fate == Fate::Set).then(|| reach(self.value_at, self.value_len))
+    }
+
     /// Whether the store needs to hear of it.
     fn counts(&self) -> bool {
-        self.value.is_some() || !self.forgotten
+        self.fate != Fate::Forgotten
     }
 }
 
@@ -37,13 +66,18 @@ impl Slot {
 pub(super) struct Pending {
     bytes: Vec<u8>,
     slots: Vec<Slot>,
-    /// Where each key's slot is, with the key's hash.
-    places: HashTable<(u64, usize)>,
+    /// Where each key's slot is, with a part of the key's hash.
+    places: HashTable<(u32, u32)>,
     hasher: DefaultHashBuilder,
     /// Slots that the store needs to hear of.
     count: usize,
     /// Slots in key order, while they are sorted: keys' beginnings, and which.
-    order: Vec<(u128, usize)>,
+    order: Vec<(u128, u32)>,
+}
+
+/// A hash for the table, from the part of it that is kept.
+fn spread(part: u32) -> u64 {
+    u64::from(part).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl Pending {
@@ -52,47 +86,49 @@ impl Pending {
         self.count
     }
 
+    fn at(&self, slot: u32) -> Option<&Slot> {
+        self.slots.get(slot as usize)
+    }
+
     /// What becomes of a row, where that is known: a value, or none.
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
-        let slot = self.slots.get(self.find(key)?)?;
-        Some(slot.value.clone().and_then(|at| self.bytes.get(at)))
+        let slot = self.at(self.find(key)?)?;
+        Some(slot.value().and_then(|at| self.bytes.get(at)))
     }
 
-    fn find(&self, key: &[u8]) -> Option<usize> {
-        let hash = self.hasher.hash_one(key);
-        let found = self.places.find(hash, |place| place.0 == hash && self.has_key(place.1, key));
-        found.map(|place| place.1)
-    }
-
-    fn has_key(&self, slot: usize, key: &[u8]) -> bool {
-        self.slots.get(slot).is_some_and(|slot| self.bytes.get(slot.key.clone()) == Some(key))
+    fn find(&self, key: &[u8]) -> Option<u32> {
+        let part = self.hasher.hash_one(key) as u32;
+        let same = |place: &(u32, u32)| {
+            place.0 == part && self.at(place.1).is_some_and(|slot| self.bytes.get(slot.key()) == Some(key))
+        };
+        self.places.find(spread(part), same).map(|place| place.1)
     }
 
     /// The slot of a key, made if need be. Also whether it was made.
-    fn slot(&mut self, key: &[u8]) -> (usize, bool) {
-        let hash = self.hasher.hash_one(key);
+    fn slot(&mut self, key: &[u8]) -> (u32, bool) {
+        let part = self.hasher.hash_one(key) as u32;
         let Self { bytes, slots, places, .. } = self;
-        let same = |place: &(u64, usize)| {
-            let key_at = slots.get(place.1).map(|slot| slot.key.clone());
-            place.0 == hash && key_at.is_some_and(|at| bytes.get(at) == Some(key))
+        let same = |place: &(u32, u32)| {
+            let key_at = slots.get(place.1 as usize).map(Slot::key);
+            place.0 == part && key_at.is_some_and(|at| bytes.get(at) == Some(key))
         };
-        match places.entry(hash, same, |place| place.0) {
+        match places.entry(spread(part), same, |place| spread(place.0)) {
             Entry::Occupied(known) => (known.get().1, false),
             Entry::Vacant(place) => {
-                let at = slots.len();
-                place.insert((hash, at));
-                let start = bytes.len();
+                let at = short(slots.len());
+                place.insert((part, at));
+                let key_at = bytes.len();
                 bytes.extend_from_slice(key);
-                let end = bytes.len();
-                slots.push(Slot { key: start..end, value: None, room: end, forgotten: false });
+                let (key_len, value_at) = (short(key.len()), bytes.len());
+                slots.push(Slot { key_at, value_at, key_len, value_len: 0, room: 0, fate: Fate::Removed });
                 (at, true)
             }
         }
     }
 
     /// Changes one slot, and counts it or not from then on.
-    fn change(&mut self, at: usize, made: bool, change: impl FnOnce(&mut Slot, &mut Vec<u8>)) {
-        let Some(slot) = self.slots.get_mut(at) else { return };
+    fn change(&mut self, at: u32, made: bool, change: impl FnOnce(&mut Slot, &mut Vec<u8>)) {
+        let Some(slot) = self.slots.get_mut(at as usize) else { return };
         let before = !made && slot.counts();
         change(slot, &mut self.bytes);
         self.count = self.count.saturating_add(slot.counts().into()).saturating_sub(before.into());
@@ -102,61 +138,52 @@ impl Pending {
     pub(super) fn put(&mut self, key: &[u8], value: &[u8]) {
         let (at, made) = self.slot(key);
         self.change(at, made, |slot, bytes| {
-            let old = slot.value.take().map_or(slot.room, |old| old.start);
-            slot.value =
-                Some(match bytes.get_mut(old..slot.room).and_then(|room| room.get_mut(..value.len())) {
-                    Some(place) => {
-                        place.copy_from_slice(value);
-                        old..old.saturating_add(value.len())
-                    }
-                    None => {
-                        let start = bytes.len();
-                        bytes.extend_from_slice(value);
-                        slot.room = bytes.len();
-                        start..slot.room
-                    }
-                });
+            slot.fate = Fate::Set;
+            slot.value_len = short(value.len());
+            let fits = slot.value_len <= slot.room;
+            match bytes.get_mut(reach(slot.value_at, slot.value_len)).filter(|_| fits) {
+                Some(place) => place.copy_from_slice(value),
+                None => {
+                    (slot.value_at, slot.room) = (bytes.len(), slot.value_len);
+                    bytes.extend_from_slice(value);
+                }
+            }
         });
     }
 
     /// Removes a row. Where the store has `never` had it, it need not hear of that.
     pub(super) fn remove(&mut self, key: &[u8], never: bool) {
         let (at, made) = self.slot(key);
-        self.change(at, made, |slot, _| {
-            slot.value = None;
-            slot.forgotten = never;
-        });
+        self.change(at, made, |slot, _| slot.fate = if never { Fate::Forgotten } else { Fate::Removed });
     }
 
     /// Adds to a row that has a value here, if no more than `bytes_max` comes of it; answers whether it did.
     pub(super) fn append(&mut self, key: &[u8], more: &[u8], bytes_max: usize) -> bool {
-        let Some(slot) = self.find(key).and_then(|at| self.slots.get_mut(at)) else { return false };
-        let Some(value) = slot.value.clone() else { return false };
+        let Some(slot) = self.find(key).and_then(|at| self.slots.get_mut(at as usize)) else { return false };
+        let Some(value) = slot.value() else { return false };
         let length = value.len().saturating_add(more.len());
         if length > bytes_max {
             return false;
         }
-        let mut start = value.start;
-        if slot.room.saturating_sub(start) < length {
+        if (slot.room as usize) < length {
             // Twice the room, so that a row that grows is not moved each time.
             let room = length.saturating_mul(2);
-            start = self.bytes.len();
+            slot.value_at = self.bytes.len();
             self.bytes.extend_from_within(value.clone());
-            self.bytes.resize(start.saturating_add(room), 0);
-            slot.room = self.bytes.len();
+            self.bytes.resize(slot.value_at.saturating_add(room), 0);
+            slot.room = short(room);
         }
-        let end = start.saturating_add(value.len());
-        let to = end.saturating_add(more.len());
-        if let Some(place) = self.bytes.get_mut(end..to) {
+        let end = slot.value_at.saturating_add(value.len());
+        if let Some(place) = self.bytes.get_mut(end..end.saturating_add(more.len())) {
             place.copy_from_slice(more);
         }
-        slot.value = Some(start..to);
+        slot.value_len = short(length);
         true
     }
 
     fn row(&self, slot: &Slot) -> Row<'_> {
-        let key = self.bytes.get(slot.key.clone()).unwrap_or_default();
-        (key, slot.value.clone().and_then(|at| self.bytes.get(at)))
+        let key = self.bytes.get(slot.key()).unwrap_or_default();
+        (key, slot.value().and_then(|at| self.bytes.get(at)))
     }
 
     /// Every row the store needs to hear of, in no order.
@@ -170,11 +197,11 @@ impl Pending {
         let mut order = std::mem::take(&mut self.order);
         order.clear();
         let counted = self.slots.iter().enumerate().filter(|(_, slot)| slot.counts());
-        order.extend(counted.map(|(at, slot)| (beginning(self.row(slot).0), at)));
-        let key = |at: usize| self.slots.get(at).map(|slot| self.row(slot).0);
+        order.extend(counted.map(|(at, slot)| (beginning(self.row(slot).0), short(at))));
+        let key = |at: u32| self.at(at).map(|slot| self.row(slot).0);
         order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key(a.1).cmp(&key(b.1))));
         self.order = order;
-        self.order.iter().filter_map(|(_, at)| self.slots.get(*at)).map(|slot| self.row(slot)).collect()
+        self.order.iter().filter_map(|(_, at)| self.at(*at)).map(|slot| self.row(slot)).collect()
     }
 
     /// Forgets everything, and keeps the memory.

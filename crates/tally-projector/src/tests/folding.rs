@@ -59,7 +59,7 @@ fn story() -> Scene {
 }
 
 fn fold(store: &dyn Store, facts: &[Recorded], rows_max: usize) -> Result<(), PortError> {
-    let limits = Limits { rows_max, orders_max: 3, keep_rows: false };
+    let limits = Limits { rows_max, orders_max: 3, keep_rows: false, aside_max: None };
     Fold::new(store, limits)?.run(facts, |_| {})
 }
 
@@ -194,6 +194,58 @@ proptest! {
         fold(&store, &scene.log.facts(), rows_max).unwrap();
         prop_assert_eq!(store.store.rows(), folded_whole(&scene));
     }
+}
+
+/// Folds as a rebuild in a process of its own does: in chunks, committed when they are many, and whole at the end.
+fn fold_in_bulk(
+    store: &dyn Store,
+    facts: &[Recorded],
+    rows_max: usize,
+    aside_max: usize,
+) -> Result<(), PortError> {
+    let limits = Limits { rows_max, orders_max: 3, keep_rows: false, aside_max: Some(aside_max) };
+    let mut fold = Fold::new(store, limits)?;
+    for facts in facts.chunks(3) {
+        fold.take(facts, |_| {})?;
+    }
+    fold.run(&[], |_| {})
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn in_bulk_it_is_the_same(rows_max in 1_usize..40, aside_max in 1_usize..20) {
+        let scene = story();
+        let store = MemoryStore::new();
+        fold_in_bulk(&store, &scene.log.facts(), rows_max, aside_max).unwrap();
+        prop_assert_eq!(store.rows(), folded_whole(&scene));
+    }
+
+    #[test]
+    fn a_store_that_was_not_filled_to_the_end_is_known(commits in 0_usize..40, rows_max in 1_usize..20) {
+        let scene = story();
+        let store = Failing { store: MemoryStore::new(), commits_left: AtomicUsize::new(commits) };
+        let done = fold_in_bulk(&store, &scene.log.facts(), rows_max, 5);
+        let unfinished = store.get(keys::UNFINISHED).unwrap().is_some();
+        prop_assert_eq!(unfinished, done.is_err() && commits > 0);
+        if done.is_ok() {
+            prop_assert_eq!(store.store.rows(), folded_whole(&scene));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_was_not_filled_to_the_end_is_filled_anew() {
+    let scene = story();
+    let model = scene.model().await;
+    let (position, before) = (model.position(), scene.store.rows());
+    let mut batch = WriteBatch::default();
+    batch.put(keys::UNFINISHED, *b"");
+    batch.put(*b"zz", *b"left over");
+    scene.store.commit(batch).unwrap();
+    assert_eq!(scene.model().await.position(), position);
+    assert_eq!(scene.store.rows(), before);
 }
 
 /// A store that notes which orders are read.

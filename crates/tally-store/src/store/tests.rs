@@ -41,6 +41,7 @@ enum Step {
     /// A commit of changes: keys, and the length of each value or none.
     Commit(Vec<(u16, Option<u16>)>),
     Range(u16, u16, usize),
+    Tidy,
     Again,
 }
 
@@ -55,6 +56,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         5 => commit.prop_map(Step::Commit),
         4 => (0..600_u16, 0..600_u16, 0..300_usize).prop_map(|(from, to, limit)| Step::Range(from, to, limit)),
+        2 => Just(Step::Tidy),
         1 => Just(Step::Again)
     ];
     prop::collection::vec(step, 1..24)
@@ -70,6 +72,7 @@ proptest! {
         let open = || {
             let mut store = SledStore::open(dir.path(), CACHE_BYTES).unwrap();
             store.pack_rows_min = 60;
+            store.tidy_rows_min = 0;
             store
         };
         let name = |number: u16| format!("k{:03}/{number}", number / 7).into_bytes();
@@ -104,6 +107,7 @@ proptest! {
                     prop_assert_eq!(store.range_back(&from, &to, limit).unwrap(), last);
                     prop_assert_eq!(store.get(&from).unwrap(), model.get(&from).cloned());
                 }
+                Step::Tidy => while store.tidy().unwrap() {},
                 Step::Again => {
                     drop(store);
                     store = open();
