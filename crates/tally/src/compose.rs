@@ -170,10 +170,8 @@ pub(crate) async fn check_nodes<'a>(chains: impl IntoIterator<Item = &'a Chain>)
         let source: &dyn BlockSource = &*chain.source;
         match source.check().await {
             Ok(()) => Ok(()),
-            Err(error) if error.is_transient() => {
-                tracing::warn!(chain = %chain.info.id, %error, "the node does not answer yet");
-                Ok(())
-            }
+            // The chain's adapter has told which of its nodes does not answer, and why.
+            Err(error) if error.is_transient() => Ok(()),
             Err(error) => Err(ConfigError::new(&format!("chain {}", chain.info.id), error)),
         }
     });
