@@ -4,6 +4,7 @@
 
 mod chains;
 mod logs;
+mod master;
 mod offline;
 mod services;
 
@@ -24,7 +25,7 @@ use crate::config::{Config, ConfigError, FeedConfig};
 
 pub(crate) use chains::Chain;
 pub(crate) use logs::Logs;
-pub(crate) use offline::Offline;
+pub(crate) use offline::{Keys, Offline};
 pub(crate) use services::{Listeners, Roles, Services};
 
 /// What every service is made from.

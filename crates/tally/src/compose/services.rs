@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Chain, Parts};
+use super::{Chain, Parts, master};
 use crate::rescan::{self, Rescans};
 use crate::telemetry::{Health, beside_faces};
 use crate::upkeep::{self, ModelFolder, Rebuilder, Upkeep, keep_copy};
@@ -32,6 +32,9 @@ const WATCH_CACHE: u64 = 64 * 1024 * 1024;
 
 /// How often simulated nodes are looked at: a payment shows at once.
 const SANDBOX_POLL: Span = Span::from_millis(200);
+
+/// How long the log may take to be folded before what serves is started all the same.
+const FOLD_WITHIN: Span = Span::from_secs(5);
 
 /// What this process is to do.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +66,11 @@ impl Roles {
 
     fn needs_model(&self) -> bool {
         self.project || self.api || self.notify
+    }
+
+    /// Whether it opens merchants' API keys: to check signatures, or to sign.
+    fn opens_keys(&self) -> bool {
+        self.api || self.notify
     }
 
     fn needs_rates(&self) -> bool {
@@ -97,14 +105,12 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Starts what `roles` says. `listeners` are needed for the api.
-    pub(crate) async fn start(
-        parts: &Parts,
-        roles: &Roles,
-        listeners: Option<Listeners>,
-        health: Health,
-        stop: CancellationToken,
-    ) -> anyhow::Result<Self> {
+    /// Begins with what folds the log, and proves what depends on it. Nothing listens yet.
+    ///
+    /// # Errors
+    /// Those of log and store; a [`ConfigError`](crate::config::ConfigError) where the log's API keys were sealed
+    /// under another master key.
+    pub(crate) async fn begin(parts: &Parts, roles: &Roles, stop: CancellationToken) -> anyhow::Result<Self> {
         let mut services = Self {
             tasks: JoinSet::new(),
             stop,
@@ -115,14 +121,29 @@ impl Services {
             app: None,
             rebuilder: None,
         };
+        if roles.needs_model() {
+            services.start_projector(parts, roles).await?;
+        }
+        if roles.opens_keys() {
+            services.prove_master(parts).await?;
+        }
+        Ok(services)
+    }
+
+    /// Starts the rest of what `roles` says. `listeners` are needed for the api.
+    pub(crate) fn go_on(
+        self,
+        parts: &Parts,
+        roles: &Roles,
+        listeners: Option<Listeners>,
+        health: Health,
+    ) -> anyhow::Result<Self> {
+        let mut services = self;
         if roles.needs_rates() {
             services.rates = Some(tally_rates::follow(parts.logs.rates.clone(), parts.rates.rules.clone()));
         }
         if roles.rate {
             services.start_rates(parts);
-        }
-        if roles.needs_model() {
-            services.start_projector(parts, roles).await?;
         }
         for chain in &roles.watch {
             services.start_watcher(parts, parts.chain(chain)?, roles.shard)?;
@@ -197,6 +218,38 @@ impl Services {
             }
         });
         self.model = Some(model);
+        Ok(())
+    }
+
+    /// Refuses another master key than the one that the log's API keys were sealed under: at once, where the log is
+    /// folded soon; where it takes longer, the rest starts and ends again once that is known.
+    async fn prove_master(&mut self, parts: &Parts) -> anyhow::Result<()> {
+        let Some(model) = self.model.clone() else { return Ok(()) };
+        let (head, master, stop) = (parts.log().head().await?, parts.master.clone(), self.stop.clone());
+        let folded = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Ok(()),
+            ended = self.tasks.join_next() => return first_end(ended),
+            folded = model.wait_for(head, FOLD_WITHIN) => folded,
+        };
+        if folded {
+            return master::prove(&master, &*model).await;
+        }
+        tracing::info!(position = %model.position(), %head, "the log is still being folded");
+        self.tasks.spawn(async move {
+            let proven = async {
+                while !model.wait_for(head, FOLD_WITHIN).await {}
+                master::prove(&master, &*model).await
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                proven = proven => {
+                    proven?;
+                    stop.cancelled().await;
+                }
+            }
+            Ok("master key")
+        });
         Ok(())
     }
 
