@@ -9,8 +9,17 @@
 //!
 //! `TALLY_BENCH_DIR` keeps the folder, and takes one that was kept before: then nothing is filled.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_arithmetic, reason = "a bench")]
-#![allow(clippy::disallowed_methods, reason = "a bench measures time and is told what to do by its environment")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::float_arithmetic,
+    reason = "a bench"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a bench measures time and is told what to do by its environment"
+)]
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -65,7 +74,11 @@ async fn all() {
     let stand = Stand::new(dir, &sandbox);
 
     let (first, fold) = stand.start().await;
-    println!("first start: ready after {fold:?}");
+    let peak_mb = first.peak_mb();
+    println!("first start: ready after {fold:?}, {peak_mb} MB at most");
+    // Killed before they have stored their watch sets, the watchers would read the whole log again.
+    let watched = stand.watchers_ready(fold).await;
+    println!("its watchers after {watched:?}");
     let key = stand.open_shop().await;
     let mut program = first;
     let (mut ready, mut watching, mut created) = (Vec::new(), Vec::new(), 0);
@@ -93,6 +106,7 @@ async fn all() {
             ("created_between", created.into()),
             ("rounds", rounds.into()),
             ("first_start_seconds", fold.as_secs_f64().into()),
+            ("first_start_peak_mb", peak_mb.into()),
         ],
     );
 }
@@ -132,6 +146,13 @@ struct Stand {
 struct Program(Child);
 
 impl Program {
+    /// The most memory that it had resident.
+    fn peak_mb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) / 1024
+    }
+
     /// SIGKILL.
     fn kill(&mut self) {
         self.0.kill().unwrap();
@@ -188,7 +209,12 @@ impl Stand {
             .unwrap();
         let mut program = Program(child);
         while !self.is_ready(&self.http).await {
-            assert_eq!(program.0.try_wait().unwrap(), None, "it ended: see {}", self.dir.join("up.log").display());
+            assert_eq!(
+                program.0.try_wait().unwrap(),
+                None,
+                "it ended: see {}",
+                self.dir.join("up.log").display()
+            );
             assert!(begin.elapsed() < READY_WITHIN, "not ready in {READY_WITHIN:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -254,7 +280,8 @@ impl Stand {
         let last = Mutex::new(String::new());
         let client = async || {
             while !stop.load(Ordering::Relaxed) {
-                let own_id = format!("{}-{round}-{}", std::process::id(), number.fetch_add(1, Ordering::Relaxed));
+                let own_id =
+                    format!("{}-{round}-{}", std::process::id(), number.fetch_add(1, Ordering::Relaxed));
                 let order = [
                     ("out_trade_id", own_id.as_str()),
                     ("price_currency", "LTC"),

@@ -55,6 +55,10 @@ async fn serve(cli: &Cli) -> anyhow::Result<()> {
     compose::check_nodes(watched).await?;
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
+    // Whoever watches this process sees that it lives, and is not ready.
+    let health = telemetry::Health::default();
+    let metrics_listener = listen::bind("metrics.listen", config.metrics.listen).await?;
+    tokio::spawn(telemetry::serve(metrics_listener, metrics, health.clone(), stop.clone()));
     let services = Services::begin(&parts, &roles, stop.clone()).await?;
     let listeners = if roles.api {
         Some(Listeners {
@@ -65,9 +69,6 @@ async fn serve(cli: &Cli) -> anyhow::Result<()> {
     } else {
         None
     };
-    let metrics_listener = listen::bind("metrics.listen", config.metrics.listen).await?;
-    let health = telemetry::Health::default();
-    tokio::spawn(telemetry::serve(metrics_listener, metrics, health.clone(), stop));
     let services = services.go_on(&parts, &roles, listeners, health)?;
     tracing::info!(public_url = %parts.public_url, ?roles, "running");
     services.run().await

@@ -51,7 +51,7 @@ impl Offline {
         let token = tally_sign::new_key(random).expose().to_owned();
         parts.admin_token = Some(token.clone());
         let store = open_model_store(&ModelFolder::new(parts.data_dir.join("model-admin"))).await?;
-        let projector = Projector::open(parts.log(), store, Options::default()).await?;
+        let projector = Projector::open(parts.log(), store, Options::before_serving()).await?;
         projector.catch_up().await?;
         let rates = tally_rates::follow(parts.logs.rates.clone(), parts.rates.rules.clone());
         let model = projector.model();

@@ -1,13 +1,14 @@
 //! The services as tasks, in one process or apart: the same code paths either way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tally_courier::{CourierOptions, HttpCourier};
 use tally_events::{Price, Shard};
 use tally_gateway::{App, Gateway};
 use tally_notifier::{Announcer, AnnouncerPorts, Deliverer, DelivererOptions, DelivererPorts, RateAnnouncer};
 use tally_order::{Order, QuoteState};
-use tally_ports::{Clock, ReadModel};
+use tally_ports::{Clock, PortError, ReadModel};
 use tally_pricing::RateTable;
 use tally_projector::{
     Archiver, ArchiverOptions, ArchiverPorts, Duties, DutyOptions, Model, Options, Projector, Reprice,
@@ -33,8 +34,8 @@ const WATCH_CACHE: u64 = 64 * 1024 * 1024;
 /// How often simulated nodes are looked at: a payment shows at once.
 const SANDBOX_POLL: Span = Span::from_millis(200);
 
-/// How long the log may take to be folded before what serves is started all the same.
-const FOLD_WITHIN: Span = Span::from_secs(5);
+/// The pause before a log that failed is read again at the start.
+const FOLD_AGAIN: Duration = Duration::from_secs(1);
 
 /// What this process is to do.
 #[derive(Debug, Clone, Default)]
@@ -105,7 +106,7 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Begins with what folds the log, and proves what depends on it. Nothing listens yet.
+    /// Folds the log, and proves what depends on it. Nobody is served yet, so this may take all there is.
     ///
     /// # Errors
     /// Those of log and store; a [`ConfigError`](crate::config::ConfigError) where the log's API keys were sealed
@@ -124,8 +125,8 @@ impl Services {
         if roles.needs_model() {
             services.start_projector(parts, roles).await?;
         }
-        if roles.opens_keys() {
-            services.prove_master(parts).await?;
+        if let (Some(model), true) = (&services.model, roles.opens_keys()) {
+            master::prove(&parts.master, &**model).await?;
         }
         Ok(services)
     }
@@ -179,7 +180,7 @@ impl Services {
     pub(crate) async fn stop(&mut self) {
         self.stop.cancel();
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(std::time::Duration::from_secs(20), all).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(20), all).await.is_err() {
             tracing::warn!("a service did not stop in 20 s and is left behind");
             self.tasks.abort_all();
         }
@@ -204,10 +205,13 @@ impl Services {
     async fn start_projector(&mut self, parts: &Parts, roles: &Roles) -> anyhow::Result<()> {
         let folder = ModelFolder::new(parts.data_dir.join(roles.model_dir()));
         let store = open_model_store(&folder).await?;
-        let projector = Arc::new(Projector::open(parts.log(), store, Options::default()).await?);
-        let model = projector.model();
+        let projector = Arc::new(Projector::open(parts.log(), store, Options::before_serving()).await?);
+        let (model, stop) = (projector.model(), self.stop.clone());
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            folded = fold(&projector) => folded?,
+        };
         self.rebuilder = Some(Rebuilder::new(projector.clone(), folder));
-        let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => Ok("projector"),
@@ -218,38 +222,6 @@ impl Services {
             }
         });
         self.model = Some(model);
-        Ok(())
-    }
-
-    /// Refuses another master key than the one that the log's API keys were sealed under: at once, where the log is
-    /// folded soon; where it takes longer, the rest starts and ends again once that is known.
-    async fn prove_master(&mut self, parts: &Parts) -> anyhow::Result<()> {
-        let Some(model) = self.model.clone() else { return Ok(()) };
-        let (head, master, stop) = (parts.log().head().await?, parts.master.clone(), self.stop.clone());
-        let folded = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => return Ok(()),
-            ended = self.tasks.join_next() => return first_end(ended),
-            folded = model.wait_for(head, FOLD_WITHIN) => folded,
-        };
-        if folded {
-            return master::prove(&master, &*model).await;
-        }
-        tracing::info!(position = %model.position(), %head, "the log is still being folded");
-        self.tasks.spawn(async move {
-            let proven = async {
-                while !model.wait_for(head, FOLD_WITHIN).await {}
-                master::prove(&master, &*model).await
-            };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                proven = proven => {
-                    proven?;
-                    stop.cancelled().await;
-                }
-            }
-            Ok("master key")
-        });
         Ok(())
     }
 
@@ -420,6 +392,18 @@ impl Services {
         }
         Ok(())
     }
+}
+
+/// Folds what the log has, however often it does not answer meanwhile.
+async fn fold(projector: &Projector) -> Result<(), PortError> {
+    while let Err(error) = projector.catch_up().await {
+        if !error.is_transient() {
+            return Err(error);
+        }
+        tracing::warn!(error = error.in_full(), "the log is read again");
+        tokio::time::sleep(FOLD_AGAIN).await;
+    }
+    Ok(())
 }
 
 /// The gateway over a read model.
