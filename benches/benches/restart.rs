@@ -5,7 +5,7 @@
 //! `cargo build --release -p tally` makes, or `TALLY_BIN`. Its nodes are simulated in this process. The log is filled
 //! with `TALLY_BENCH_ORDERS` orders of eight facts each (100,000 unless set) of the last hours; the first start folds
 //! them, which takes longer and is told apart. Then it is killed `TALLY_BENCH_ROUNDS` times (7 unless set), each time
-//! after some seconds of work, and asked for the last order that it had answered.
+//! after `TALLY_BENCH_SECONDS` of work (2), and asked for the last order that it had answered.
 //!
 //! `TALLY_BENCH_DIR` keeps the folder, and takes one that was kept before: then nothing is filled.
 
@@ -266,7 +266,7 @@ impl Stand {
         good.then_some(body)
     }
 
-    /// Creates orders, quotes and pays them and mines for two seconds, and kills the program in the midst of it.
+    /// Creates orders, quotes and pays them and mines for some seconds, and kills the program in the midst of it.
     /// Answers the own id of the last order that was acknowledged.
     async fn work_and_kill(
         &self,
@@ -301,7 +301,7 @@ impl Stand {
             }
         };
         let kill = async {
-            for _ in 0..4 {
+            for _ in 0..environment("TALLY_BENCH_SECONDS", 2) * 2 {
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 sandbox.mine("ltc", 1).unwrap();
             }
