@@ -29,6 +29,7 @@ pub struct Mix {
     height: u64,
     heads: HashMap<Subject, Position>,
     position: u64,
+    begins_at: Timestamp,
     policy: Policy,
     waiting: std::collections::VecDeque<(Subject, Fact)>,
 }
@@ -70,6 +71,11 @@ pub fn small_facts(count: u64) -> impl Iterator<Item = NewEvent> {
 impl Mix {
     /// The facts of so many orders.
     pub fn new(orders: u64) -> Self {
+        Self::beginning_at(orders, Timestamp::from_secs(1_751_300_000))
+    }
+
+    /// The same, of which the first was written at that time, and each other 20 ms later.
+    pub fn beginning_at(orders: u64, begins_at: Timestamp) -> Self {
         let policy = Policy {
             quote: Span::from_secs(1_200),
             new_order: Span::from_secs(86_400),
@@ -92,6 +98,7 @@ impl Mix {
             height: 100_000,
             heads: HashMap::new(),
             position: 0,
+            begins_at,
             policy,
             waiting: waiting.into(),
         }
@@ -110,7 +117,7 @@ impl Mix {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp::from_secs(1_751_300_000).plus(Span::from_millis(self.position * 20))
+        self.begins_at.plus(Span::from_millis(self.position * 20))
     }
 
     /// The next append; `None` after the last order's last fact.

@@ -291,7 +291,7 @@ def test_a_wrong_key_in_the_file(plain, ltc):
 def test_a_missing_secret(plain, ltc):
     tally = plain([bitcoin_chain(ltc, "ltc")])
     del tally.env["LTC_PASSWORD"]
-    one_line(tally.run("up"), "LTC_PASSWORD")
+    one_line(tally.run("up"), "LTC_PASSWORD", "chain ltc")
 
 
 def test_an_unwritable_directory(plain, ltc):

@@ -50,7 +50,9 @@ def test_a_stopped_installation(stopped):
 def test_a_running_installation(shop):
     walk(shop.tally)
     order = shop.order("ltc").checkout()
-    assert shop.tally.json("order", "show", order.id)["status"] == "pending"
+    shown = shop.tally.json("order", "show", order.id)
+    assert shown["status"] == "pending"
+    assert "kraken" in shown["quotes"][0]["rate_sources"], shown
     listed = shop.tally.json("order", "list", "--merchant", shop.merchant, "--status", "pending")["orders"]
     assert order.id in [one["id"] for one in listed]
     canceled = shop.tally.json("order", "cancel", order.id)
@@ -62,6 +64,7 @@ def test_a_running_installation(shop):
 def test_the_configuration_is_checked(stopped):
     result = stopped.run("check-config")
     assert (result.code, result.err) == (0, ""), repr(result)
+    assert not stopped.data.exists(), "nothing is made"
 
 
 @pytest.mark.parametrize(

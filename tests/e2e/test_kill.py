@@ -1,6 +1,14 @@
 """Everything killed with SIGKILL between payment and confirmation, and started again: the same end."""
 
+import shutil
+import threading
+import time
+
 import pytest
+import requests
+
+from support import deepay
+from support.tally import Tally
 
 VARIANTS = [
     pytest.param("embedded", False, id="one-process-embedded"),
@@ -119,3 +127,55 @@ def test_the_log_server_killed_and_started_again(open_shop):
 def test_sigterm_ends_in_order(open_shop):
     shop = open_shop(only=["ltc"], name="sigterm")
     assert set(shop.tally.stop().values()) == {0}
+
+
+@pytest.fixture
+def plain():
+    """An installation without chains."""
+    one = Tally(name="kill")
+    yield one
+    one.close()
+
+
+def create_until_refused(client, prefix, acknowledged):
+    """Creates orders until nobody answers; notes those that were acknowledged, with their ids."""
+    number = 0
+    while True:
+        own_id = f"{prefix}-{number}"
+        try:
+            acknowledged[own_id] = client.create(own_id, "10")["transaction_id"]
+        except (requests.RequestException, deepay.Refused):
+            return
+        number += 1
+
+
+@pytest.mark.parametrize("remains", ["all", "no-read-model"])
+def test_killed_while_orders_are_created(plain, remains):
+    merchant = plain.create_merchant()
+    client = deepay.Client(plain.http, merchant, plain.create_key(merchant))
+    plain.start()
+    acknowledged = {}
+    for kill in range(3):
+        before = len(acknowledged)
+        workers = [
+            threading.Thread(target=create_until_refused, args=(client, f"{kill}-{worker}", acknowledged))
+            for worker in range(6)
+        ]
+        for worker in workers:
+            worker.start()
+        time.sleep(0.7 + 0.1 * kill)
+        plain.kill()
+        for worker in workers:
+            worker.join()
+        assert len(acknowledged) > before, plain.tail()
+        if remains == "no-read-model":
+            shutil.rmtree(plain.data / "model")
+        plain.start()
+        for own_id, order in acknowledged.items():
+            assert client.call("/order/query", out_trade_id=own_id)["transaction_id"] == order, own_id
+        # the same request again is the same order, also where its answer was cut off
+        for worker in range(6):
+            again = [client.create(f"{kill}-{worker}-0", "10")["transaction_id"] for _ in range(2)]
+            assert again == [acknowledged.get(f"{kill}-{worker}-0", again[0])] * 2
+    listed = plain.json("order", "list", "--merchant", merchant, "--limit", 200)["orders"]
+    assert len({one["own_id"] for one in listed}) == len(listed)

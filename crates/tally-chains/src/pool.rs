@@ -283,7 +283,9 @@ impl<N: Node> Pool<N> {
     /// The node answered: it is the one in use now, unless another was found meanwhile.
     fn settle(&self, from: usize, index: usize) {
         let Some(member) = self.members.get(index) else { return };
-        lock(&member.standing).answered();
+        if lock(&member.standing).answered() {
+            tracing::info!(chain = %self.chain, node = member.node.label(), "node answers again");
+        }
         let mut course = lock(&self.course);
         if index != from && course.current == from {
             self.switch(&mut course, index);
@@ -308,15 +310,16 @@ impl<N: Node> Pool<N> {
             ("kind", kind.to_owned()),
         ];
         counter!("tally_endpoint_faults_total", &labels).increment(1);
-        let is_news = lock(&member.standing).failed(fault.kind, Instant::now());
-        let (chain, node, error) = (&self.chain, node.label(), &fault.error);
-        match (is_news, fault.kind.incident()) {
-            (false, _) => tracing::debug!(%chain, node, kind, %error, "node failed again"),
-            (true, None) => tracing::warn!(%chain, node, kind, %error, "node failed"),
-            (true, Some(incident)) => {
-                tracing::error!(%chain, node, kind, %error, "node failed");
-                counter!("tally_incidents_total", "kind" => incident).increment(1);
-            }
+        let news = lock(&member.standing).failed(fault.kind, Instant::now());
+        let (chain, node, error, incident) =
+            (&self.chain, node.label(), fault.error.in_full(), fault.kind.incident());
+        match (news.is_told, incident) {
+            (false, _) => tracing::debug!(%chain, node, kind, error, "node failed again"),
+            (true, None) => tracing::warn!(%chain, node, kind, error, "node failed"),
+            (true, Some(_)) => tracing::error!(%chain, node, kind, error, "node failed"),
+        }
+        if let (true, Some(incident)) = (news.is_fault, incident) {
+            counter!("tally_incidents_total", "kind" => incident).increment(1);
         }
     }
 

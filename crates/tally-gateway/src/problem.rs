@@ -82,6 +82,11 @@ impl Problem {
         Self { retry_after_secs: Some(15), ..problem }
     }
 
+    /// A person must change how this instance is started.
+    pub(crate) fn misconfigured(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", message)
+    }
+
     pub(crate) fn internal() -> Self {
         let message = "something went wrong here, and nothing was changed: ask again later";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", message)

@@ -43,6 +43,16 @@ impl PortError {
         self.kind
     }
 
+    /// The message, and behind it what it comes down to: the first of its causes, where that is not said yet.
+    pub fn in_full(&self) -> String {
+        let mut root: &dyn Error = self;
+        while let Some(cause) = root.source() {
+            root = cause;
+        }
+        let root = root.to_string();
+        if self.message.contains(&root) { self.message.clone() } else { format!("{}: {root}", self.message) }
+    }
+
     /// Whether the same call may go through later.
     pub fn is_transient(&self) -> bool {
         self.kind == ErrorKind::Transient
@@ -58,5 +68,32 @@ impl fmt::Display for PortError {
 impl Error for PortError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_ref().map(|source| &**source as &(dyn Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_comes_down_to_is_said_once() {
+        let refused = || std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let inner = PortError::transient("no answer").because(refused());
+        for (name, error, said) in [
+            ("no cause", PortError::transient("no answer"), "no answer".to_owned()),
+            (
+                "a cause",
+                PortError::transient("no answer").because(refused()),
+                format!("no answer: {}", refused()),
+            ),
+            ("causes", PortError::persistent("stands").because(inner), format!("stands: {}", refused())),
+            (
+                "said before",
+                PortError::transient(format!("no answer ({})", refused())).because(refused()),
+                format!("no answer ({})", refused()),
+            ),
+        ] {
+            assert_eq!(error.in_full(), said, "{name}");
+        }
     }
 }

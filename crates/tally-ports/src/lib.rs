@@ -13,6 +13,7 @@ mod lease;
 mod log;
 mod publisher;
 mod read_model;
+mod reminder;
 mod store;
 
 pub use archive::{Archive, Purge};
@@ -27,4 +28,5 @@ pub use publisher::{Message, Publisher};
 pub use read_model::{
     ChainView, Change, Deadline, DeadlineKind, OrderFilter, ReadModel, Undelivered, VersionReached,
 };
+pub use reminder::Reminder;
 pub use store::{Row, Rows, Store, WriteBatch};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use tally_ports::{Poll, PortError, PriceFeed};
+use tally_ports::{Poll, PortError, PriceFeed, Reminder};
 use tally_pricing::{FiatTick, Tick};
 use tally_types::{Span, Timestamp};
 
@@ -24,6 +24,8 @@ struct Source {
     /// How often it is asked at most, where that is set.
     interval: Option<Span>,
     failures: u32,
+    /// The trouble that was told of last.
+    reminder: Reminder,
     asked_at: Timestamp,
     /// It wishes to be left alone until then, or keeps failing.
     not_before: Timestamp,
@@ -65,6 +67,7 @@ impl Poller {
             interval: intervals.get(feed.venue()).copied(),
             feed,
             failures: 0,
+            reminder: Reminder::default(),
             asked_at: Timestamp::EPOCH,
             not_before: Timestamp::EPOCH,
             rests_until: Timestamp::EPOCH,
@@ -110,6 +113,9 @@ impl Source {
                     tracing::debug!(venue, fault, "a pair could not be read");
                 }
                 self.failures = 0;
+                if self.reminder.is_over() {
+                    tracing::info!(venue, "prices again");
+                }
                 if let Some(span) = answer.retry_after {
                     count_poll(venue, "limited");
                     tracing::warn!(venue, seconds = span.secs(), "the venue asks to be left alone");
@@ -125,11 +131,15 @@ impl Source {
             }
             Outcome::Failed(error) => {
                 count_poll(venue, "error");
-                tracing::warn!(venue, error = &error as &dyn std::error::Error, "no prices");
+                if self.reminder.is_due("error", now) {
+                    tracing::warn!(venue, error = error.in_full(), "no prices");
+                }
             }
             Outcome::TimedOut => {
                 count_poll(venue, "timeout");
-                tracing::warn!(venue, "no prices in time");
+                if self.reminder.is_due("timeout", now) {
+                    tracing::warn!(venue, "no prices in time");
+                }
             }
         }
         self.failures = self.failures.saturating_add(1);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tally_events::{Shard, Subject};
-use tally_ports::PortError;
+use tally_ports::{PortError, Reminder};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +16,7 @@ use crate::persist::{Note, Persister, paid_in};
 use crate::replay::{Replay, Replayed};
 use crate::rescan::{Rescanner, learn_rescans};
 use crate::shared::Shared;
-use crate::trouble::pause_after;
+use crate::trouble::{LOUD_AFTER, pause_after};
 use crate::worker::{Ended, Worker};
 use crate::{WatcherConfig, WatcherError, WatcherPorts};
 
@@ -95,7 +95,7 @@ impl ShardRun {
     }
 
     async fn replay(&self, replay: &Replay<'_>) -> Result<Replayed, WatcherError> {
-        let mut failures = 0_u32;
+        let (mut failures, mut reminder) = (0_u32, Reminder::default());
         loop {
             let learned = learn_rescans(replay.log, replay.chain, replay.shared).await;
             let replayed = match learned {
@@ -111,7 +111,9 @@ impl ShardRun {
                     replay.shared.reset();
                     failures = failures.saturating_add(1);
                     let said = format!("the log does not answer: {error}");
-                    tracing::warn!(chain = %self.config.chain, said, "waiting to start");
+                    if failures >= LOUD_AFTER && reminder.is_due("the log", self.ports.clock.now()) {
+                        tracing::warn!(chain = %self.config.chain, said, "waiting to start");
+                    }
                     self.handle.update(|view| view.stalled = Some(said));
                     tokio::time::sleep(pause_after(failures)).await;
                 }

@@ -6,6 +6,9 @@ use tally_ports::PortError;
 use tally_tracker::Refusal;
 use tally_types::Height;
 
+/// What may pass by itself is told of after so many failures in a row, some 2 s on.
+pub(crate) const LOUD_AFTER: u32 = 5;
+
 /// Why a watcher ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum WatcherError {
@@ -51,6 +54,11 @@ impl Trouble {
         }
     }
 
+    /// One word for what is wrong.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.incident().unwrap_or("unsettled")
+    }
+
     /// Whether waiting a little is no remedy.
     fn is_persistent(&self) -> bool {
         match self {
@@ -61,9 +69,9 @@ impl Trouble {
         }
     }
 
-    /// Whether to raise the alarm after this many failures in a row: for what may pass, at the fifth, some 2 s on.
+    /// Whether to raise the alarm after this many failures in a row: for what may pass, later.
     pub(crate) fn is_loud(&self, failures: u32) -> bool {
-        self.is_persistent() || failures >= 5
+        self.is_persistent() || failures >= LOUD_AFTER
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tally_events::Shard;
-use tally_ports::{BlockSource, Clock, EventLog, Lease, PortError, Store};
+use tally_ports::{BlockSource, Clock, EventLog, Lease, PortError, Reminder, Store};
 use tally_types::{BlockRef, Timestamp};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use crate::plan::{Plan, Role};
 use crate::reshard::Resharder;
 use crate::shard::ShardRun;
 use crate::shelf::Shelf;
-use crate::trouble::pause_after;
+use crate::trouble::{LOUD_AFTER, pause_after};
 use crate::worker::Ended;
 use crate::{WatcherConfig, WatcherError, WatcherHandle};
 
@@ -114,13 +114,13 @@ impl Watcher {
     }
 
     async fn check(&self) -> Result<(), WatcherError> {
-        let mut failures = 0_u32;
+        let (mut failures, mut reminder) = (0_u32, Reminder::default());
         loop {
             match self.ports.source.check().await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_transient() => {
                     failures = failures.saturating_add(1);
-                    self.wait_for("the node", &error, failures).await;
+                    self.wait_for("the node", &error, failures, &mut reminder).await;
                 }
                 Err(error) => return Err(WatcherError::Source(error)),
             }
@@ -164,13 +164,13 @@ impl Watcher {
     }
 
     async fn plan(&self) -> Result<Plan, WatcherError> {
-        let mut failures = 0_u32;
+        let (mut failures, mut reminder) = (0_u32, Reminder::default());
         loop {
             match Plan::read(self.ports.log.as_ref(), &self.config.chain).await {
                 Ok(plan) => return Ok(plan),
                 Err(error) if error.is_transient() => {
                     failures = failures.saturating_add(1);
-                    self.wait_for("the log", &error, failures).await;
+                    self.wait_for("the log", &error, failures, &mut reminder).await;
                 }
                 Err(error) => return Err(WatcherError::Log(error)),
             }
@@ -234,9 +234,11 @@ impl Watcher {
         WatcherPorts { store, ..self.ports.clone() }
     }
 
-    async fn wait_for(&self, what: &str, error: &PortError, failures: u32) {
+    async fn wait_for(&self, what: &str, error: &PortError, failures: u32, reminder: &mut Reminder) {
         let said = format!("{what} does not answer: {error}");
-        tracing::warn!(chain = %self.config.chain, said, "waiting to start");
+        if failures >= LOUD_AFTER && reminder.is_due(what, self.ports.clock.now()) {
+            tracing::warn!(chain = %self.config.chain, said, "waiting to start");
+        }
         self.handle.update(|view| view.stalled = Some(said.clone()));
         tokio::time::sleep(pause_after(failures)).await;
     }

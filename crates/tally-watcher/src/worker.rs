@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tally_events::Epoch;
-use tally_ports::Header;
+use tally_ports::{Header, Reminder};
 use tally_tracker::{Input, Loyalty, MempoolMemory, Refusal, Tracker};
 use tally_types::{BlockRef, Height, Position, Timestamp, TxId};
 use tokio::sync::mpsc;
@@ -70,6 +70,8 @@ pub(crate) struct Worker {
     pub(crate) failures: u32,
     /// The last incident that was counted, so that one that lasts counts once.
     incident: Option<&'static str>,
+    /// The trouble that was told of last.
+    reminder: Reminder,
 }
 
 /// Why a worker ends.
@@ -125,6 +127,7 @@ impl Worker {
             asked: false,
             failures: 0,
             incident: None,
+            reminder: Reminder::default(),
         }
     }
 
@@ -182,6 +185,9 @@ impl Worker {
                     started = true;
                     self.failures = 0;
                     self.incident = None;
+                    if self.reminder.is_over() {
+                        tracing::info!(chain = %self.config.chain, "the watch goes on");
+                    }
                     self.handle.update(|view| view.stalled = None);
                     if let Next::Rest = next {
                         self.rest().await;
@@ -327,7 +333,9 @@ impl Worker {
             tracing::debug!(chain = %self.config.chain, %trouble, failures = self.failures, "once more");
             return;
         }
-        tracing::error!(chain = %self.config.chain, %trouble, failures = self.failures, "the watch stands");
+        if self.reminder.is_due(trouble.kind(), self.ports.clock.now()) {
+            tracing::error!(chain = %self.config.chain, %trouble, failures = self.failures, "the watch stands");
+        }
         self.handle.update(|view| view.stalled = Some(trouble.to_string()));
         if let Some(kind) = trouble.incident()
             && self.incident != Some(kind)

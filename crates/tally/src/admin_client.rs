@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, bail};
 use axum::body::{Body, to_bytes};
-use axum::http::{Method, Request, header};
+use axum::http::{Method, Request, StatusCode, header};
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 
@@ -13,8 +13,8 @@ use crate::cli::{
     AddressArgs, Command, Common, FaceArg, KeyCommand, Late, MerchantArgs, MerchantCommand, OrderCommand,
     WalletCommand,
 };
-use crate::compose::Offline;
-use crate::config::Config;
+use crate::compose::{Keys, Offline};
+use crate::config::{Config, ConfigError};
 
 /// The largest answer that is read.
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
@@ -46,7 +46,7 @@ pub(crate) async fn run(command: &Command, common: &Common) -> anyhow::Result<()
     let config = Config::load(&common.config)?;
     let answer = match remote(&config, &call).await? {
         Some(answer) => answer,
-        None => local(&config, call).await?,
+        None => local(&config, call, keys_for(command)).await?,
     };
     if common.json {
         println!("{answer}");
@@ -160,30 +160,77 @@ fn order(command: &OrderCommand) -> Option<Call> {
     })
 }
 
-/// Over the network; `None` where nothing listens.
-pub(crate) async fn remote(config: &Config, call: &Call) -> anyhow::Result<Option<Value>> {
-    let Some(token) = &config.admin.token else { return Ok(None) };
-    let token = token.resolve("admin.token")?;
-    let url = format!("http://{}{}", config.admin.listen, call.path);
-    let client = reqwest::Client::builder().no_proxy().build()?;
-    let mut request = client.request(call.method.clone(), url).bearer_auth(token);
-    if let Some(body) = &call.body {
-        request = request.json(body);
-    }
-    match request.send().await {
-        Ok(response) => {
-            let status = response.status();
-            let body: Value = response.json().await.context("the instance's answer is not JSON")?;
-            checked(status.is_success(), body).map(Some)
-        }
-        Err(error) if error.is_connect() => Ok(None),
-        Err(error) => Err(error).context("the running instance could not be asked"),
+/// What a command does with keys where no instance runs.
+fn keys_for(command: &Command) -> Keys {
+    match command {
+        Command::Key(KeyCommand::List { .. } | KeyCommand::Revoke { .. }) => Keys::Name,
+        _ => Keys::Open,
     }
 }
 
+/// Over the network; `None` where nothing listens.
+pub(crate) async fn remote(config: &Config, call: &Call) -> anyhow::Result<Option<Value>> {
+    let response = ask(config, call.method.clone(), &call.path, call.body.as_ref()).await?;
+    let Some(response) = response else { return Ok(None) };
+    response.json().await.context("the instance's answer is not JSON").map(Some)
+}
+
+/// A request to the running instance and its answer, if that is no refusal; `None` where nothing listens, and
+/// without a token: then there is none to be asked.
+pub(crate) async fn ask(
+    config: &Config,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> anyhow::Result<Option<reqwest::Response>> {
+    let Some(named) = &config.admin.token else { return Ok(None) };
+    let token = named.resolve("admin.token")?;
+    let listen = config.admin.listen;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let mut request = client.request(method, format!("http://{listen}{path}")).bearer_auth(token);
+    if let Some(body) = body {
+        request = request.json(body);
+    }
+    let response = match request.send().await {
+        Ok(response) => response,
+        Err(error) if error.is_connect() => return Ok(None),
+        Err(error) => return Err(error).context("the running instance could not be asked"),
+    };
+    let status = response.status();
+    if status.is_success() {
+        return Ok(Some(response));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        let fault = format!(
+            "the instance on {listen} (admin.listen) was not started with what {named:?} is here, or without any: \
+             give this command the same"
+        );
+        return Err(ConfigError::new("admin.token", fault).into());
+    }
+    match response.json::<Value>().await {
+        Ok(body) => checked(false, body).map(|_| None),
+        Err(_) => {
+            bail!("{status} from {listen} (admin.listen), which seems to be no instance of this program")
+        }
+    }
+}
+
+/// Why the log was to be opened, for whoever is told that it cannot be.
+pub(crate) fn not_asked(config: &Config) -> String {
+    let listen = config.admin.listen;
+    if config.admin.token.is_some() {
+        return format!("nothing listens on {listen} (admin.listen), and the log cannot be opened instead");
+    }
+    format!(
+        "admin.token is not set, so an instance that runs here cannot be asked over {listen} (admin.listen), and \
+         the log cannot be opened instead; to ask it, set token = \"env:TALLY_ADMIN_TOKEN\" under [admin] for both, \
+         and start it again"
+    )
+}
+
 /// Over an instance made for the moment: the same routes, without a listener.
-async fn local(config: &Config, call: Call) -> anyhow::Result<Value> {
-    let offline = Offline::open(config).await?;
+async fn local(config: &Config, call: Call, keys: Keys) -> anyhow::Result<Value> {
+    let offline = Offline::open(config, keys).await?;
     let mut request = Request::builder()
         .method(call.method)
         .uri(call.path)

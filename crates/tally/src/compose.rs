@@ -4,6 +4,7 @@
 
 mod chains;
 mod logs;
+mod master;
 mod offline;
 mod services;
 
@@ -24,7 +25,7 @@ use crate::config::{Config, ConfigError, FeedConfig};
 
 pub(crate) use chains::Chain;
 pub(crate) use logs::Logs;
-pub(crate) use offline::Offline;
+pub(crate) use offline::{Keys, Offline};
 pub(crate) use services::{Listeners, Roles, Services};
 
 /// What every service is made from.
@@ -112,8 +113,25 @@ pub(crate) fn prove(config: &Config) -> anyhow::Result<Vec<Chain>> {
     }
     let chains = config.chain.iter().map(Chain::open).collect::<Result<Vec<_>, _>>()?;
     feeds(config)?;
-    writable(&config.data_dir)?;
+    may_write(&config.data_dir)?;
     Ok(chains)
+}
+
+/// Whether the folder may be written to, or be made where it is not there yet. Makes nothing.
+fn may_write(dir: &Path) -> Result<(), ConfigError> {
+    use rustix::fs::{Access, access};
+    let fault = |error: &dyn std::fmt::Display| {
+        ConfigError::new("data_dir", format!("{} cannot be written: {error}", dir.display()))
+    };
+    let path = std::path::absolute(dir).map_err(|error| fault(&error))?;
+    let Some(there) = path.ancestors().find(|path| path.symlink_metadata().is_ok()) else {
+        return Err(fault(&"no folder above it is there"));
+    };
+    if !there.is_dir() {
+        return Err(fault(&format_args!("{} is no folder", there.display())));
+    }
+    access(there, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| fault(&format_args!("{}: {error}", there.display())))
 }
 
 /// Makes the folder, and proves that files can be made in it.
@@ -170,13 +188,61 @@ pub(crate) async fn check_nodes<'a>(chains: impl IntoIterator<Item = &'a Chain>)
         let source: &dyn BlockSource = &*chain.source;
         match source.check().await {
             Ok(()) => Ok(()),
-            Err(error) if error.is_transient() => {
-                tracing::warn!(chain = %chain.info.id, %error, "the node does not answer yet");
-                Ok(())
-            }
+            // The chain's adapter has told which of its nodes does not answer, and why.
+            Err(error) if error.is_transient() => Ok(()),
             Err(error) => Err(ConfigError::new(&format!("chain {}", chain.info.id), error)),
         }
     });
     futures::future::try_join_all(checks).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_folder_is_looked_at_and_not_made() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        for (name, dir, expected) in [
+            ("there", home.path().to_owned(), None),
+            ("to be made", home.path().join("data"), None),
+            ("to be made deep below", home.path().join("a/b/data"), None),
+            ("a file", file.clone(), Some("is no folder")),
+            ("below a file", file.join("data"), Some("is no folder")),
+        ] {
+            let said = may_write(&dir).map_err(|error| error.to_string());
+            match (said, expected) {
+                (Ok(()), None) => {}
+                (Err(said), Some(expected)) => {
+                    assert!(said.contains("data_dir") && said.contains(expected), "{name}: {said}");
+                }
+                (said, _) => panic!("{name}: {said:?}"),
+            }
+        }
+        let left: Vec<_> =
+            std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left, [file]);
+    }
+
+    #[tokio::test]
+    async fn the_secret_of_a_node_is_named_with_its_chain() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("master");
+        std::fs::write(&key, "07".repeat(32)).unwrap();
+        let config = Config::parse(&format!(
+            "public_url = \"http://127.0.0.1:9\"\ndata_dir = {:?}\n[secrets]\nmaster = \"file:{}\"\n\
+             [[chain]]\nid = \"shop-ltc\"\nkind = \"bitcoin\"\ncoin = \"ltc\"\nnetwork = \"regtest\"\n\
+             rpc = [{{ url = \"http://127.0.0.1:9\", user = \"u\", password = \"file:{}\" }}]\n",
+            dir.path().join("data"),
+            key.display(),
+            dir.path().join("missing").display(),
+        ))
+        .unwrap();
+        let said = prove(&config).err().unwrap().to_string();
+        assert!(said.starts_with("configuration: chain shop-ltc: rpc.password: "), "{said}");
+        assert!(!dir.path().join("data").exists(), "nothing was made");
+    }
 }

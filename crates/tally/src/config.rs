@@ -410,8 +410,13 @@ impl Config {
     /// Reads a file, with the environment over it.
     pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
         let shown = path.display();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError(format!("configuration: cannot read {shown}: {error}")))?;
+        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => ConfigError(format!(
+                "configuration: there is no file {shown} here: name yours with --config FILE, or make one from \
+                 config/tally.example.toml"
+            )),
+            _ => ConfigError(format!("configuration: cannot read {shown} (--config): {error}")),
+        })?;
         Self::parse(&text)
     }
 
@@ -466,7 +471,8 @@ impl Config {
 }
 
 impl ChainConfig {
-    fn key(&self, name: &str) -> String {
+    /// How a key of this chain is named in messages.
+    pub(crate) fn key(&self, name: &str) -> String {
         format!("chain {}: {name}", self.id)
     }
 

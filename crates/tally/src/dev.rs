@@ -67,7 +67,9 @@ pub(crate) async fn run(args: &DevArgs, common: &Common) -> anyhow::Result<()> {
     let hooks = hooks::Hooks::new(clock, prices, folder.kept(CLOCK_OFFSET));
     let beside = tally_sandbox::router(sandbox.clone(), hooks.controls()).merge(demo::shop());
     let listeners = Listeners { public, admin, beside };
-    let services = Services::start(&parts, &all_roles(&parts), Some(listeners), health, stop.clone()).await?;
+    let roles = all_roles(&parts);
+    let services = Services::begin(&parts, &roles, stop).await?;
+    let services = services.go_on(&parts, &roles, Some(listeners), health)?;
     hooks.attach(&services, parts.chains.iter().map(|chain| chain.info.id.clone()).collect());
     let demo = match become_ready(&services, &parts, &folder, &urls).await {
         Ok(demo) => demo,

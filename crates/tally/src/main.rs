@@ -39,13 +39,16 @@ fn main() -> ExitCode {
     };
     match run::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.downcast_ref::<ConfigError>().is_some() => {
-            eprintln!("tally: {error}");
-            ExitCode::from(BAD_USAGE)
-        }
-        Err(error) => {
-            eprintln!("tally: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<ConfigError>() {
+            // What was to be done with the configuration does not matter.
+            Some(fault) => {
+                eprintln!("tally: {fault}");
+                ExitCode::from(BAD_USAGE)
+            }
+            None => {
+                eprintln!("tally: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }

@@ -21,7 +21,7 @@ use tally_watcher::{request_rescan, rescan_progress};
 
 use crate::admin_client::{Call, readable, remote};
 use crate::cli::{Common, RescanArgs};
-use crate::compose::Offline;
+use crate::compose::{Keys, Offline};
 use crate::config::Config;
 
 /// How often a running rescan is asked how far it is.
@@ -156,7 +156,7 @@ fn say(common: &Common, answer: &Value) {
 
 /// Into the log of an installation that does not run.
 async fn stopped(config: &Config, args: &RescanArgs) -> anyhow::Result<Value> {
-    let offline = Offline::open(config).await?;
+    let offline = Offline::open(config, Keys::Open).await?;
     let rescans = Rescans {
         log: offline.log(),
         model: offline.model.clone(),

@@ -65,6 +65,13 @@ async fn serve(cli: &Cli) -> anyhow::Result<()> {
     let parts = Parts::open(&config, Arc::new(WallClock::default())).await?;
     let watched = roles.watch.iter().map(|id| parts.chain(id)).collect::<anyhow::Result<Vec<_>>>()?;
     compose::check_nodes(watched).await?;
+    let stop = CancellationToken::new();
+    tokio::spawn(stop_on_signal(stop.clone()));
+    // Whoever watches this process sees that it lives, and is not ready.
+    let health = telemetry::Health::default();
+    let metrics_listener = listen::bind("metrics.listen", config.metrics.listen).await?;
+    tokio::spawn(telemetry::serve(metrics_listener, metrics, health.clone(), stop.clone()));
+    let services = Services::begin(&parts, &roles, stop.clone()).await?;
     let listeners = if roles.api {
         Some(Listeners {
             public: listen::bind("http.listen", config.http.listen).await?,
@@ -74,12 +81,7 @@ async fn serve(cli: &Cli) -> anyhow::Result<()> {
     } else {
         None
     };
-    let metrics_listener = listen::bind("metrics.listen", config.metrics.listen).await?;
-    let stop = CancellationToken::new();
-    let health = telemetry::Health::default();
-    tokio::spawn(telemetry::serve(metrics_listener, metrics, health.clone(), stop.clone()));
-    tokio::spawn(stop_on_signal(stop.clone()));
-    let services = Services::start(&parts, &roles, listeners, health, stop).await?;
+    let services = services.go_on(&parts, &roles, listeners, health)?;
     tracing::info!(public_url = %parts.public_url, ?roles, "running");
     services.run().await
 }

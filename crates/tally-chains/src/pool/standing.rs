@@ -8,6 +8,8 @@ use crate::fault::FaultKind;
 
 /// The longest rest.
 const REST_MAX: Duration = Duration::from_secs(300);
+/// The same fault of a node that comes and goes is told of once in so long.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// A rest is doubled with each fault in a row, so often.
 const DOUBLED_MAX: u32 = 4;
 
@@ -19,6 +21,19 @@ pub(super) struct Standing {
     rests: Option<Rest>,
     /// Faults in a row.
     streak: u32,
+    /// The fault that was told of last, and when.
+    told: Option<(FaultKind, Instant)>,
+    /// That it failed was told, and not yet that it answers again.
+    is_told_failing: bool,
+}
+
+/// What is new about a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct News {
+    /// It is one more, and not the last one going on.
+    pub(super) is_fault: bool,
+    /// It is to be told of.
+    pub(super) is_told: bool,
 }
 
 struct Rest {
@@ -60,17 +75,19 @@ impl Standing {
         }
     }
 
-    /// It answered, and no fault came between.
-    pub(super) fn answered(&mut self) {
-        if self.admitted {
-            (self.rests, self.streak) = (None, 0);
+    /// It answered, and no fault came between; true if that is to be told of.
+    pub(super) fn answered(&mut self) -> bool {
+        if !self.admitted {
+            return false;
         }
+        (self.rests, self.streak) = (None, 0);
+        std::mem::take(&mut self.is_told_failing)
     }
 
-    /// It failed; true if that is news.
-    pub(super) fn failed(&mut self, kind: FaultKind, now: Instant) -> bool {
+    /// It failed.
+    pub(super) fn failed(&mut self, kind: FaultKind, now: Instant) -> News {
         let was = self.rests.as_ref().filter(|rest| now < rest.until);
-        let is_news = was.is_none_or(|rest| rest.kind != kind);
+        let is_fault = was.is_none_or(|rest| rest.kind != kind);
         // A worse fault is not forgotten for a lesser one.
         let graver = was.is_some_and(|rest| rest.kind.is_grave() && !kind.is_grave());
         let factor = 1_u32 << self.streak.min(DOUBLED_MAX);
@@ -80,6 +97,50 @@ impl Standing {
         if !graver {
             self.rests = Some(Rest { until, kind });
         }
-        is_news
+        let is_new = |(told, at): (FaultKind, Instant)| told != kind || now.duration_since(at) >= TOLD_EVERY;
+        let is_told = is_fault && self.told.is_none_or(is_new);
+        if is_told {
+            (self.told, self.is_told_failing) = (Some((kind, now)), true);
+        }
+        News { is_fault, is_told }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that fails at these seconds, and answers at those of `well`; answers when it was told of.
+    fn told(failing: &[u64], well: &[u64]) -> String {
+        let (mut standing, begin) = (Standing::default(), Instant::now());
+        let mut said = Vec::new();
+        for second in 0..400 {
+            if well.contains(&second) {
+                standing.admit();
+                if standing.answered() {
+                    said.push(format!("well {second}"));
+                }
+            }
+            if failing.contains(&second)
+                && standing.failed(FaultKind::Unreachable, begin + Duration::from_secs(second)).is_told
+            {
+                said.push(format!("failed {second}"));
+            }
+        }
+        said.join(", ")
+    }
+
+    #[test]
+    fn a_fault_is_told_of_once_and_so_is_its_end() {
+        let from_ten: Vec<u64> = (10..300).collect();
+        let even: Vec<u64> = (0..100).step_by(2).collect();
+        let odd: Vec<u64> = (1..100).step_by(2).collect();
+        for (name, failing, well, expected) in [
+            ("never", vec![], vec![1, 2], ""),
+            ("down for long", from_ten, vec![1, 2, 300], "failed 10, well 300"),
+            ("comes and goes", even, odd, "failed 0, well 1, failed 60, well 61"),
+        ] {
+            assert_eq!(told(&failing, &well), expected, "{name}");
+        }
     }
 }

@@ -61,6 +61,7 @@ pub(super) async fn create(
 fn keep(app: &Gateway, merchant: &Merchant, face: Face, secret: &Secret) -> Result<KeySecret, Problem> {
     match face {
         Face::Deepay => {
+            same_master(app, merchant)?;
             let nonce: [u8; NONCE_BYTES] = random(app);
             let purpose = merchant.key_purpose(face, merchant.next_key());
             let sealed = tally_sign::seal(&app.master, &purpose, nonce, secret);
@@ -68,6 +69,22 @@ fn keep(app: &Gateway, merchant: &Merchant, face: Face, secret: &Secret) -> Resu
         }
         Face::Payscrypt => Ok(KeySecret::Hashed(tally_sign::hash_key(secret.expose()))),
     }
+}
+
+/// Refuses to seal under another master key than the merchant's keys were sealed under: two instances with
+/// unlike ones would each make keys that the other cannot open.
+fn same_master(app: &Gateway, merchant: &Merchant) -> Result<(), Problem> {
+    for key in merchant.active_keys(Face::Deepay) {
+        let KeySecret::Sealed(sealed) = &key.secret else { continue };
+        if tally_sign::open(&app.master, &merchant.key_purpose(key.face, key.key), sealed).is_err() {
+            let (key, merchant) = (key.key, merchant.id());
+            return Err(Problem::misconfigured(format!(
+                "key {key} of merchant {merchant} was sealed under another master key than this instance has: give \
+                 every instance the same secrets.master, or take that key back first"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn random<const BYTES: usize>(app: &Gateway) -> [u8; BYTES] {

@@ -38,8 +38,17 @@ pub(super) struct AcceptBody {
     by: Option<String>,
 }
 
+/// An order as subscribers see it, and beside each quote's rate where it came from.
 fn view(order: &Order) -> Value {
-    json!(order.public(order.version()))
+    let mut shown = json!(order.public(order.version()));
+    let quotes = shown.get_mut("quotes").and_then(Value::as_array_mut);
+    for (quote, shown) in order.quotes().iter().zip(quotes.into_iter().flatten()) {
+        if let (Some(lock), Some(shown)) = (&quote.terms().rate, shown.as_object_mut()) {
+            shown.insert("rate_sources".to_owned(), json!(lock.sources));
+            shown.insert("rate_at".to_owned(), json!(lock.at));
+        }
+    }
+    shown
 }
 
 pub(super) async fn list(

@@ -98,8 +98,11 @@ impl Instance {
         let offer = self.offer(merchant, currency).ok_or_else(|| {
             let known: Vec<_> =
                 self.offers(merchant).iter().map(|offer| offer.coin.currency.to_string()).collect();
-            let fault = format!("{currency} is not enabled; possible are: {}", known.join(", "));
-            Problem::field("pay_currency", fault)
+            let possible = match known.is_empty() {
+                true => "none is, for the merchant has no wallet yet".to_owned(),
+                false => format!("possible are: {}", known.join(", ")),
+            };
+            Problem::field("pay_currency", format!("{currency} is not enabled; {possible}"))
         })?;
         let _turn = self.turns.take(&offer.wallet.fingerprint).await;
         for _ in 0..TRIES {

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tally_account::PolicyDefaults;
-use tally_sign::SignType;
+use tally_events::{ApiKeyCreated, Event, KeySecret, Subject};
+use tally_ports::Clock;
+use tally_sign::{MasterKey, Secret, SignType};
+use tally_types::{Face, MerchantId};
 
 use crate::world::{FORM, Fields, World, ask_post};
 
@@ -97,4 +100,26 @@ async fn keys_of_the_other_face_do_not_sign() {
     let key = made.text_of("api_key");
     let fields = Fields::order("E1").signed(world.merchant, &key);
     world.send("/order/create", &fields).await.refused(401, "BadCredentials");
+}
+
+#[tokio::test]
+async fn no_key_is_made_under_another_master_key_than_those_before() {
+    let world = World::new().await;
+    // A key that another instance made, with a master key of its own.
+    let sealed = tally_sign::seal(
+        &MasterKey::from_bytes([8; 32]),
+        &format!("deepay-key/{}/2", world.merchant),
+        [9; 24],
+        &Secret::new("192006250b4c09247ec02edce69f6a2d"),
+    );
+    let merchant = MerchantId::new(world.merchant);
+    let secret = KeySecret::Sealed(sealed.unwrap());
+    let created = ApiKeyCreated { merchant, key: 2, face: Face::Deepay, secret, hint: "6a2d".into() };
+    world.log.seed(vec![Event::new(Subject::merchant(merchant), created, world.clock.now())]);
+    let path = format!("/v1/admin/merchants/{}/keys", world.merchant);
+    let said = world.admin("POST", &path, json!({ "face": "deepay" })).await;
+    let said = said.refused(500, "InternalServerError");
+    assert!(said.contains("key 2 of merchant 10001") && said.contains("secrets.master"), "{said}");
+    assert_eq!(world.admin("DELETE", &format!("{path}/2"), Value::Null).await.status, 200);
+    assert_eq!(world.admin("POST", &path, json!({ "face": "deepay" })).await.status, 201);
 }

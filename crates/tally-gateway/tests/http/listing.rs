@@ -65,3 +65,14 @@ async fn orders_are_canceled_once() {
     let accept = format!("/v1/admin/orders/{id}/accept");
     world.admin("POST", &accept, json!({})).await.refused(422, "OrderIsNotValid");
 }
+
+#[tokio::test]
+async fn an_order_shows_where_its_rate_came_from() {
+    let world = World::new().await;
+    let id = world.create("E1").await;
+    world.checkout(&id, "BTC").await;
+    let shown = world.admin("GET", &format!("/v1/admin/orders/{id}"), Value::Null).await.json();
+    let quote = &shown["quotes"][0];
+    assert_eq!(quote["rate_sources"], json!(["coinbase", "kraken"]), "{shown}");
+    assert_eq!(quote["rate_at"], quote["quoted_at"], "{shown}");
+}

@@ -74,14 +74,15 @@ fn settings(config: &ChainConfig) -> Result<ChainSettings, ConfigError> {
         coin: config.coin.clone(),
         network: config.network.clone(),
         chain_id: config.chain_id,
-        rpc: config.rpc.iter().map(endpoint).collect::<Result<_, _>>()?,
+        rpc: config.rpc.iter().map(|rpc| endpoint(config, rpc)).collect::<Result<_, _>>()?,
         tokens: config.token.iter().map(token).collect(),
         trace: config.trace.clone(),
     })
 }
 
-fn endpoint(config: &RpcConfig) -> Result<EndpointSettings, ConfigError> {
-    let password = config.password.as_ref().map(|secret| secret.resolve("chain.rpc.password")).transpose()?;
+fn endpoint(chain: &ChainConfig, config: &RpcConfig) -> Result<EndpointSettings, ConfigError> {
+    let key = chain.key("rpc.password");
+    let password = config.password.as_ref().map(|secret| secret.resolve(&key)).transpose()?;
     Ok(EndpointSettings {
         url: config.url.as_str().trim_end_matches('/').to_owned(),
         user: config.user.clone(),

@@ -1,13 +1,14 @@
 //! The services as tasks, in one process or apart: the same code paths either way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tally_courier::{CourierOptions, HttpCourier};
 use tally_events::{Price, Shard};
 use tally_gateway::{App, Gateway};
 use tally_notifier::{Announcer, AnnouncerPorts, Deliverer, DelivererOptions, DelivererPorts, RateAnnouncer};
 use tally_order::{Order, QuoteState};
-use tally_ports::{Clock, ReadModel};
+use tally_ports::{Clock, PortError, ReadModel};
 use tally_pricing::RateTable;
 use tally_projector::{
     Archiver, ArchiverOptions, ArchiverPorts, Duties, DutyOptions, Model, Options, Projector, Reprice,
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Chain, Parts};
+use super::{Chain, Parts, master};
 use crate::rescan::{self, Rescans};
 use crate::telemetry::{Health, beside_faces};
 use crate::upkeep::{self, ModelFolder, Rebuilder, Upkeep, keep_copy};
@@ -32,6 +33,9 @@ const WATCH_CACHE: u64 = 64 * 1024 * 1024;
 
 /// How often simulated nodes are looked at: a payment shows at once.
 const SANDBOX_POLL: Span = Span::from_millis(200);
+
+/// The pause before a log that failed is read again at the start.
+const FOLD_AGAIN: Duration = Duration::from_secs(1);
 
 /// What this process is to do.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +67,11 @@ impl Roles {
 
     fn needs_model(&self) -> bool {
         self.project || self.api || self.notify
+    }
+
+    /// Whether it opens merchants' API keys: to check signatures, or to sign.
+    fn opens_keys(&self) -> bool {
+        self.api || self.notify
     }
 
     fn needs_rates(&self) -> bool {
@@ -97,14 +106,12 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Starts what `roles` says. `listeners` are needed for the api.
-    pub(crate) async fn start(
-        parts: &Parts,
-        roles: &Roles,
-        listeners: Option<Listeners>,
-        health: Health,
-        stop: CancellationToken,
-    ) -> anyhow::Result<Self> {
+    /// Folds the log, and proves what depends on it. Nobody is served yet, so this may take all there is.
+    ///
+    /// # Errors
+    /// Those of log and store; a [`ConfigError`](crate::config::ConfigError) where the log's API keys were sealed
+    /// under another master key.
+    pub(crate) async fn begin(parts: &Parts, roles: &Roles, stop: CancellationToken) -> anyhow::Result<Self> {
         let mut services = Self {
             tasks: JoinSet::new(),
             stop,
@@ -115,14 +122,29 @@ impl Services {
             app: None,
             rebuilder: None,
         };
+        if roles.needs_model() {
+            services.start_projector(parts, roles).await?;
+        }
+        if let (Some(model), true) = (&services.model, roles.opens_keys()) {
+            master::prove(&parts.master, &**model).await?;
+        }
+        Ok(services)
+    }
+
+    /// Starts the rest of what `roles` says. `listeners` are needed for the api.
+    pub(crate) fn go_on(
+        self,
+        parts: &Parts,
+        roles: &Roles,
+        listeners: Option<Listeners>,
+        health: Health,
+    ) -> anyhow::Result<Self> {
+        let mut services = self;
         if roles.needs_rates() {
             services.rates = Some(tally_rates::follow(parts.logs.rates.clone(), parts.rates.rules.clone()));
         }
         if roles.rate {
             services.start_rates(parts);
-        }
-        if roles.needs_model() {
-            services.start_projector(parts, roles).await?;
         }
         for chain in &roles.watch {
             services.start_watcher(parts, parts.chain(chain)?, roles.shard)?;
@@ -158,7 +180,7 @@ impl Services {
     pub(crate) async fn stop(&mut self) {
         self.stop.cancel();
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(std::time::Duration::from_secs(20), all).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(20), all).await.is_err() {
             tracing::warn!("a service did not stop in 20 s and is left behind");
             self.tasks.abort_all();
         }
@@ -183,10 +205,13 @@ impl Services {
     async fn start_projector(&mut self, parts: &Parts, roles: &Roles) -> anyhow::Result<()> {
         let folder = ModelFolder::new(parts.data_dir.join(roles.model_dir()));
         let store = open_model_store(&folder).await?;
-        let projector = Arc::new(Projector::open(parts.log(), store, Options::default()).await?);
-        let model = projector.model();
+        let projector = Arc::new(Projector::open(parts.log(), store, Options::before_serving()).await?);
+        let (model, stop) = (projector.model(), self.stop.clone());
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            folded = fold(&projector) => folded?,
+        };
         self.rebuilder = Some(Rebuilder::new(projector.clone(), folder));
-        let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => Ok("projector"),
@@ -367,6 +392,18 @@ impl Services {
         }
         Ok(())
     }
+}
+
+/// Folds what the log has, however often it does not answer meanwhile.
+async fn fold(projector: &Projector) -> Result<(), PortError> {
+    while let Err(error) = projector.catch_up().await {
+        if !error.is_transient() {
+            return Err(error);
+        }
+        tracing::warn!(error = error.in_full(), "the log is read again");
+        tokio::time::sleep(FOLD_AGAIN).await;
+    }
+    Ok(())
 }
 
 /// The gateway over a read model.

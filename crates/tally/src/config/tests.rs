@@ -81,3 +81,13 @@ fn venues_are_those_listed_or_the_usual_ones() {
     let gemini = "[[rates.feed]]\nvenue = \"gemini\"\nurl = \"http://127.0.0.1:9\"\n";
     assert_eq!(venues(&format!("{gemini}{kraken}enabled = false")), "gemini");
 }
+
+#[test]
+fn a_file_that_is_not_there_is_named_with_the_option_that_names_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = Config::load(&dir.path().join("shop.toml")).unwrap_err().to_string();
+    assert!(missing.contains("shop.toml") && missing.contains("--config"), "{missing}");
+    assert!(!missing.contains('\n') && !missing.contains("os error"), "{missing}");
+    let unreadable = Config::load(dir.path()).unwrap_err().to_string();
+    assert!(unreadable.contains("--config"), "{unreadable}");
+}

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use axum::http::Method;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use serde_json::Value;
 use tally_events::Recorded;
@@ -16,10 +17,10 @@ use tally_types::Position;
 use super::export::Table;
 use super::routes::THROUGH;
 use super::{ModelFolder, backup, export, rebuild};
-use crate::admin_client;
+use crate::admin_client::{self, ask};
 use crate::cli::{Command, Common, DepositCommand, ExportArgs, OrderCommand};
 use crate::clock::WallClock;
-use crate::compose::{Logs, Offline};
+use crate::compose::{Keys, Logs, Offline};
 use crate::config::Config;
 
 /// Does a command of upkeep; `None` for any other.
@@ -43,37 +44,13 @@ fn report(common: &Common, report: &Value) {
     }
 }
 
-/// A request to the running instance; `None` where nothing listens.
-async fn ask(
-    config: &Config,
-    method: reqwest::Method,
-    path: &str,
-) -> anyhow::Result<Option<reqwest::Response>> {
-    let Some(token) = &config.admin.token else { return Ok(None) };
-    let token = token.resolve("admin.token")?;
-    let client = reqwest::Client::builder().no_proxy().build()?;
-    let url = format!("http://{}{path}", config.admin.listen);
-    match client.request(method, url).bearer_auth(token).send().await {
-        Ok(response) if response.status().is_success() => Ok(Some(response)),
-        Ok(response) => {
-            let status = response.status();
-            let body: Value = response.json().await.unwrap_or_default();
-            bail!("{}", body.get("message").and_then(Value::as_str).unwrap_or(status.as_str()))
-        }
-        Err(error) if error.is_connect() => Ok(None),
-        Err(error) => Err(error).context("the running instance could not be asked"),
-    }
-}
-
 async fn stopped(config: &Config) -> anyhow::Result<Logs> {
-    Logs::open(config, Arc::new(WallClock::default()))
-        .await
-        .context("no instance runs here, and its log cannot be opened in its place")
+    Logs::open(config, Arc::new(WallClock::default())).await.with_context(|| admin_client::not_asked(config))
 }
 
 async fn rebuild_models(common: &Common) -> anyhow::Result<()> {
     let config = Config::load(&common.config)?;
-    let answer = match ask(&config, reqwest::Method::POST, "/v1/admin/rebuild").await? {
+    let answer = match ask(&config, Method::POST, "/v1/admin/rebuild", None).await? {
         Some(response) => response.json().await.context("the instance's answer is not JSON")?,
         None => {
             let logs = stopped(&config).await?;
@@ -100,7 +77,7 @@ async fn archive(common: &Common) -> anyhow::Result<()> {
 async fn back_up(common: &Common, to: &Path) -> anyhow::Result<()> {
     let config = Config::load(&common.config)?;
     let clock = WallClock::default();
-    let answer = match ask(&config, reqwest::Method::GET, "/v1/admin/facts").await? {
+    let answer = match ask(&config, Method::GET, "/v1/admin/facts", None).await? {
         Some(response) => {
             let through = response.headers().get(THROUGH).and_then(|value| value.to_str().ok()?.parse().ok());
             let through: u64 = through.context("the running instance does not say how far its facts go")?;
@@ -153,7 +130,7 @@ fn received(response: reqwest::Response) -> BoxStream<'static, anyhow::Result<Re
 
 async fn restore(common: &Common, from: &Path) -> anyhow::Result<()> {
     let config = Config::load(&common.config)?;
-    if ask(&config, reqwest::Method::GET, "/v1/admin/merchants").await?.is_some() {
+    if ask(&config, Method::GET, "/v1/admin/merchants", None).await?.is_some() {
         bail!("an instance runs here: stop it, and move its data away, before a backup is restored");
     }
     std::fs::create_dir_all(&config.data_dir)?;
@@ -183,12 +160,12 @@ async fn export_table(common: &Common, args: &ExportArgs, table: Table) -> anyho
         query.append_pair("status", status);
     }
     let path = format!("/v1/admin/export/{name}.csv?{}", query.finish());
-    if let Some(mut response) = ask(&config, reqwest::Method::GET, &path).await? {
+    if let Some(mut response) = ask(&config, Method::GET, &path, None).await? {
         while let Some(bytes) = response.chunk().await.context("the running instance broke off")? {
             out.write_all(&bytes)?;
         }
     } else {
-        let offline = Offline::open(&config).await?;
+        let offline = Offline::open(&config, Keys::Open).await?;
         let filter =
             OrderFilter { merchant: args.merchant, status: args.status.clone(), ..OrderFilter::default() };
         let model: Arc<dyn ReadModel> = offline.model.clone();
