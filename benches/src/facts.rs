@@ -275,6 +275,7 @@ impl Mix {
             script: Self::script(number),
             first_seen: self.now(),
             inputs: Vec::new(),
+            difference: None,
         }
     }
 

@@ -125,6 +125,7 @@ impl Scene {
             script: script(number),
             first_seen: self.now,
             inputs: Vec::new(),
+            difference: None,
         }
     }
 

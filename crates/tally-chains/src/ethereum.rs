@@ -182,8 +182,8 @@ impl BlockSource for EthereumSource {
         Ok(self.pool.run(|node: Arc<EthereumNode>, _| async move { node.finalized().await }).await?)
     }
 
-    fn recall(&self, through: BlockRef, paid: &[(Script, BaseUnits)]) {
-        self.books.recall(through, paid);
+    fn recall(&self, through: BlockRef, method: Option<&str>, paid: &[(Script, BaseUnits)]) {
+        self.books.recall(through, method == Some(node::METHOD_TOP_LEVEL), paid);
     }
 }
 

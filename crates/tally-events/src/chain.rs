@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use tally_types::{
-    BaseUnits, BlockHash, BlockRef, ChainId, Currency, DepositKey, Height, OutPoint, Position, Script,
-    Timestamp, TxId,
+    BaseUnits, BlockHash, BlockRef, ChainId, Currency, DepositKey, Difference, Height, OutPoint, Position,
+    Script, Timestamp, TxId,
 };
 
 /// A payment to a watched script.
@@ -24,6 +24,9 @@ pub struct Deposit {
     /// has replaced it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<OutPoint>,
+    /// What it is the rest of, where it was found as a difference of balances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Difference>,
 }
 
 /// A block, or a run of blocks without a hit, joined the branch that the log follows.
@@ -188,6 +191,9 @@ pub struct ChainCheckpointed {
     /// The height of the last final block; none where none is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finalized: Option<Height>,
+    /// How payments were found in the blocks of `headers`, where a chain has more than one way; in the first part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<(Height, String)>,
 }
 
 /// The chain itself says that a block, and all before it, can no longer leave the branch.

@@ -138,6 +138,7 @@ impl World {
             script: script(number),
             first_seen: self.clock.now(),
             inputs: Vec::new(),
+            difference: None,
         }
     }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, RwLock};
 use async_trait::async_trait;
 use tally_matcher::WatchSet;
 use tally_types::{
-    BaseUnits, BlockHash, BlockRef, Currency, DepositKey, Height, OutPoint, Script, Span, Timestamp, TxId,
+    BaseUnits, BlockHash, BlockRef, Currency, DepositKey, Difference, Height, OutPoint, Script, Span,
+    Timestamp, TxId,
 };
 
 use crate::PortError;
@@ -38,6 +39,9 @@ pub struct Credit {
     pub script: Script,
     /// What its transaction spends.
     pub inputs: Vec<OutPoint>,
+    /// What it is the rest of, where it was found as a difference of balances; `amount` is then what is left of the
+    /// sum by this source's own reading.
+    pub difference: Option<Difference>,
 }
 
 /// A transaction that spends a watched outpoint.
@@ -126,8 +130,9 @@ pub trait BlockSource: Send + Sync {
         Ok(None)
     }
 
-    /// Tells what was paid in the chain's own currency to each watched script (zero where nothing was) up to the
-    /// last block of the log. Once, before blocks are scanned from there on: where payments are found by
-    /// balances, it stands for those of a block whose state no node has any more.
-    fn recall(&self, _through: BlockRef, _paid: &[(Script, BaseUnits)]) {}
+    /// Tells what the log has of payments in the chain's own currency to each watched script (zero where nothing
+    /// was paid) up to a block, and how that block was scanned ([`ScannedBlock::method`]). At a start and after a
+    /// reorg, before blocks are scanned from there on: where payments are found by balances, it stands for those of
+    /// a block whose state no node has any more, or below which payments are still to be found.
+    fn recall(&self, _through: BlockRef, _method: Option<&str>, _paid: &[(Script, BaseUnits)]) {}
 }

@@ -60,7 +60,7 @@ impl Default for Options {
 impl Options {
     /// For a process that folds what the log has before it does anything else: large commits until then.
     pub fn before_serving() -> Self {
-        Self { rows_catching_up: 50_000, ..Self::default() }
+        Self { rows_catching_up: 50_000, bulk: true, ..Self::default() }
     }
 
     /// For a process that does nothing else: commits as large as memory allows.

@@ -356,6 +356,7 @@ impl FakeChain {
             amount: payment.amount,
             script: payment.script.clone(),
             inputs: payment.inputs.clone(),
+            difference: None,
         }
     }
 }

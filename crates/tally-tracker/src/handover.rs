@@ -51,6 +51,7 @@ impl Tracker {
     fn part_of(&self, old: &[&Self], shard: Shard, sharded: &ChainSharded) -> Self {
         let mut part = Self::new(self.chain().clone(), self.settings());
         part.branch = Branch::from_headers(self.branch.blocks());
+        part.methods = self.methods.clone();
         part.finalized = old.iter().map(|tracker| tracker.finalized).min().unwrap_or_default();
         for followed in old.iter().flat_map(|tracker| tracker.deposits()) {
             if shard.has(&followed.deposit.script) {

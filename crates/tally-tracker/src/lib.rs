@@ -17,6 +17,7 @@ mod rescans;
 mod seen;
 #[cfg(test)]
 mod testing;
+mod told;
 mod tracker;
 
 pub use branch::{Fork, Step};
@@ -27,4 +28,5 @@ pub use loyalty::{ABSENCE_MAX, Loyalty};
 pub use memory::{GONE_AFTER, MempoolMemory, UNKNOWN_GONE_AFTER};
 pub use rescans::{RescanPart, RescanProgress, Rescans, part_blocks};
 pub use seen::{Credit, Header, Scanned, Snapshot, Spend};
+pub use told::{Told, untold};
 pub use tracker::{Settings, Tracker};

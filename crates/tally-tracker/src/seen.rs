@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 
 use tally_types::{
-    BaseUnits, BlockHash, BlockRef, Currency, DepositKey, OutPoint, Position, Script, Timestamp, TxId,
+    BaseUnits, BlockHash, BlockRef, Currency, DepositKey, Difference, OutPoint, Position, Script, Timestamp,
+    TxId,
 };
 
 /// A block's header.
@@ -32,6 +33,8 @@ pub struct Credit {
     pub script: Script,
     /// What its transaction spends; none where payments have no mempool stage.
     pub inputs: Vec<OutPoint>,
+    /// What it is the rest of, where it was found as a difference of balances. Its amount is what is left of it.
+    pub difference: Option<Difference>,
 }
 
 /// A transaction that spends a watched outpoint.

@@ -44,6 +44,7 @@ pub(crate) fn pays(name: char, to: &str, inputs: &[u8]) -> Credit {
         amount: BaseUnits::from_units(1000),
         script: script(to),
         inputs: inputs.iter().map(|number| input(*number)).collect(),
+        difference: None,
     }
 }
 

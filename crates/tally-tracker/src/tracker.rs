@@ -2,6 +2,8 @@
 //!
 //! Not here: decisions (`decide`).
 
+use std::collections::BTreeMap;
+
 use tally_events::{
     BlockConnected, BlockDisconnected, ChainCheckpointed, CheckpointStage, DepositSeen, Fact,
 };
@@ -54,6 +56,8 @@ pub struct Tracker {
     observed_at: Timestamp,
     /// The height of the last final block; 0 where none is known.
     pub(crate) finalized: Height,
+    /// How payments were found in blocks of the branch, where the chain has more than one way.
+    pub(crate) methods: BTreeMap<Height, String>,
 }
 
 /// Two trackers are equal that follow the same branch and deposits in the same way.
@@ -65,6 +69,7 @@ impl PartialEq for Tracker {
             && self.watched_through == other.watched_through
             && self.observed_at == other.observed_at
             && self.finalized == other.finalized
+            && self.methods == other.methods
     }
 }
 
@@ -79,6 +84,7 @@ impl Tracker {
             watched_through: Position::START,
             observed_at: Timestamp::EPOCH,
             finalized: Height::default(),
+            methods: BTreeMap::new(),
         }
     }
 
@@ -105,6 +111,11 @@ impl Tracker {
     /// The block at `height`, between base and tip.
     pub fn block_at(&self, height: Height) -> Option<BlockRef> {
         self.branch.at(height)
+    }
+
+    /// How payments were found in the block at `height`, where that is known.
+    pub fn method_at(&self, height: Height) -> Option<&str> {
+        self.methods.get(&height).map(String::as_str)
     }
 
     /// The log position whose addresses the whole branch was matched against, from their birth on.
@@ -217,6 +228,9 @@ impl Tracker {
 
     fn connected(&mut self, fact: &BlockConnected) {
         self.branch.connect(fact.from, fact.prev, fact.block, self.settings.window);
+        self.methods.retain(|height, _| *height < fact.from);
+        self.methods.extend(fact.method.iter().map(|method| (fact.block.height, method.clone())));
+        self.forget_methods();
         self.reported(fact.watched_through, fact.observed_at);
         let oldest = fact.block.height.below(self.settings.window as u64);
         self.deposits.forget_below(oldest.next());
@@ -224,6 +238,14 @@ impl Tracker {
 
     fn disconnected(&mut self, fact: &BlockDisconnected) {
         self.branch.disconnect(fact.block);
+        self.methods.retain(|height, _| *height < fact.block.height);
+    }
+
+    /// What lies under the branch is not asked for again.
+    fn forget_methods(&mut self) {
+        if let Some(base) = self.branch.base() {
+            self.methods = self.methods.split_off(&base.height);
+        }
     }
 
     pub(crate) fn reported(&mut self, watched_through: Position, observed_at: Timestamp) {
@@ -238,6 +260,7 @@ impl Tracker {
             self.deposits.supersede(changes_of);
             self.branch = Branch::from_headers(fact.headers.iter().copied());
             self.finalized = fact.finalized.unwrap_or_default();
+            self.methods = fact.methods.iter().cloned().collect();
         }
         self.reported(fact.watched_through, fact.observed_at);
         for item in &fact.deposits {

@@ -14,7 +14,7 @@ mod wire;
 pub use amount::{AmountError, BaseUnits, PriceAmount};
 pub use asset::{ChainId, Currency, NameError};
 pub use block::{BlockHash, BlockRef, HashError, Height, TxId};
-pub use deposit::{DepositKey, OutPoint};
+pub use deposit::{DepositKey, Difference, OutPoint};
 pub use id::{Face, Fingerprint, IdError, MerchantId, OrderId, Position, WalletId};
 pub use script::{Script, ScriptError};
 pub use time::{Span, Timestamp, TimestampError};

@@ -4,7 +4,8 @@
 //! Not here: when rows are committed (`persist`) and when facts are read (`replay`, `follower`).
 
 use tally_events::{Fact, Shard};
-use tally_types::{BaseUnits, BlockHash, ChainId, Currency, DepositKey, Height, Position, Script};
+use tally_tracker::Told;
+use tally_types::{BaseUnits, BlockHash, BlockRef, ChainId, DepositKey, Height, Position, Script, TxId};
 
 /// A script that is watched since a log position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,22 +17,16 @@ pub(crate) struct Address {
     pub(crate) birth: Height,
 }
 
-/// A payment that was told to be in a block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mined {
-    pub(crate) key: DepositKey,
-    pub(crate) block: BlockHash,
-    pub(crate) currency: Currency,
-    pub(crate) amount: BaseUnits,
-    pub(crate) script: Script,
-}
-
 /// What a fact does to what is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     Watch(Address),
     Unwatch(Vec<Script>),
-    Mined(Mined),
+    /// A payment was told to be in a block. It may have another identity too, if it was found in another way.
+    Mined {
+        told: Box<Told>,
+        several_ways: bool,
+    },
     Unmined(DepositKey),
 }
 
@@ -48,13 +43,15 @@ pub(crate) fn change_of(chain: &ChainId, shard: Shard, position: Position, fact:
         }
         Fact::DepositMined(mined) if mined.chain == *chain && shard.has(&mined.deposit.script) => {
             let deposit = &mined.deposit;
-            Some(Change::Mined(Mined {
+            let told = Told {
                 key: deposit.key.clone(),
-                block: mined.block.hash,
+                block: mined.block,
                 currency: deposit.currency.clone(),
                 amount: deposit.amount,
                 script: deposit.script.clone(),
-            }))
+                since: deposit.difference.map(|difference| difference.since),
+            };
+            Some(Change::Mined { told: Box::new(told), several_ways: deposit.inputs.is_empty() })
         }
         Fact::DepositUnmined(fact) if fact.chain == *chain => Some(Change::Unmined(fact.deposit.clone())),
         _ => None,
@@ -75,13 +72,17 @@ pub(crate) fn mined_key(deposit: &DepositKey) -> Vec<u8> {
     [MINED_FROM, deposit.txid.display_bytes(), slot].concat()
 }
 
-pub(crate) fn mined_value(mined: &Mined) -> Vec<u8> {
-    let currency = mined.currency.as_str().as_bytes();
-    let mut value = mined.block.display_bytes().to_vec();
-    value.extend_from_slice(&mined.amount.units().to_be_bytes());
+pub(crate) fn mined_value(told: &Told) -> Vec<u8> {
+    let currency = told.currency.as_str().as_bytes();
+    let mut value = told.block.hash.display_bytes().to_vec();
+    value.extend_from_slice(&told.block.height.get().to_be_bytes());
+    // Above its own block no sum begins.
+    let since = told.since.map_or(u64::MAX, Height::get);
+    value.extend_from_slice(&since.to_be_bytes());
+    value.extend_from_slice(&told.amount.units().to_be_bytes());
     value.push(u8::try_from(currency.len()).unwrap_or(u8::MAX));
     value.extend_from_slice(currency);
-    value.extend_from_slice(mined.script.as_bytes());
+    value.extend_from_slice(told.script.as_bytes());
     value
 }
 
@@ -90,14 +91,44 @@ pub(crate) fn mined_in(value: &[u8]) -> Option<BlockHash> {
     value.first_chunk::<32>().map(|hash| BlockHash::from_display(*hash))
 }
 
-/// What was paid, in which currency and to where.
-pub(crate) fn mined_sum(value: &[u8]) -> Option<(Script, Currency, BaseUnits)> {
-    let (units, rest) = value.get(32..)?.split_first_chunk::<16>()?;
+/// Reads the row of a payment back; `None` if it is none of ours. A slot that was cut off stays so.
+pub(crate) fn mined_from(key: &[u8], value: &[u8]) -> Option<Told> {
+    let (txid, slot) = key.strip_prefix(MINED_FROM)?.split_first_chunk::<32>()?;
+    let slot = String::from_utf8(slot.to_vec()).ok()?;
+    let (hash, rest) = value.split_first_chunk::<32>()?;
+    let (height, rest) = rest.split_first_chunk::<8>()?;
+    let (since, rest) = rest.split_first_chunk::<8>()?;
+    let (units, rest) = rest.split_first_chunk::<16>()?;
     let (len, rest) = rest.split_first()?;
     let (currency, script) = rest.split_at_checked(usize::from(*len))?;
-    let currency = std::str::from_utf8(currency).ok()?.parse().ok()?;
-    let units = BaseUnits::from_units(u128::from_be_bytes(*units));
-    Some((Script::from_bytes(script).ok()?, currency, units))
+    let height = Height::new(u64::from_be_bytes(*height));
+    let since = Height::new(u64::from_be_bytes(*since));
+    Some(Told {
+        key: DepositKey { txid: TxId::from_display(*txid), slot },
+        block: BlockRef { height, hash: BlockHash::from_display(*hash) },
+        currency: std::str::from_utf8(currency).ok()?.parse().ok()?,
+        amount: BaseUnits::from_units(u128::from_be_bytes(*units)),
+        script: Script::from_bytes(script).ok()?,
+        since: (since <= height).then_some(since),
+    })
+}
+
+/// Rows that lead from a script to the payments to it begin so.
+const PAID_FROM: &[u8] = b"s";
+/// They hold this much of a script: several may share a beginning, and the payment's own row tells.
+const PAID_SCRIPT_MAX: usize = 64;
+
+/// The beginning of the keys of rows that lead to the payments to a script.
+pub(crate) fn paid_prefix(script: &Script) -> Vec<u8> {
+    let bytes = script.as_bytes();
+    let begin = bytes.get(..PAID_SCRIPT_MAX).unwrap_or(bytes);
+    let len = u8::try_from(begin.len()).unwrap_or(u8::MAX);
+    [PAID_FROM, &[len], begin].concat()
+}
+
+/// The key of a row without a value that leads to a payment. It stays when the payment's own row goes.
+pub(crate) fn paid_key(told: &Told) -> Vec<u8> {
+    [paid_prefix(&told.script), mined_key(&told.key)].concat()
 }
 
 /// Rows of addresses lie between these keys.
@@ -150,16 +181,26 @@ mod tests {
             assert!(key.len() <= 512 && value.len() <= 64 * 1024);
             assert_eq!(from_row(&key, &value), Some(address), "{len}");
         }
-        let mined = Mined {
-            key: DepositKey { txid: tally_types::TxId::from_display([9; 32]), slot: "0".to_owned() },
-            block: BlockHash::from_display([7; 32]),
+        let mined = Told {
+            key: DepositKey { txid: TxId::from_display([9; 32]), slot: "0".to_owned() },
+            block: BlockRef { height: Height::new(70), hash: BlockHash::from_display([7; 32]) },
             currency: "ETH".parse().unwrap(),
             amount: BaseUnits::from_units(u128::MAX),
             script: Script::from_bytes(&[3; 20]).unwrap(),
+            since: None,
         };
-        let value = mined_value(&mined);
-        assert_eq!(mined_in(&value), Some(mined.block));
-        assert_eq!(mined_sum(&value), Some((mined.script.clone(), mined.currency.clone(), mined.amount)));
+        for since in [None, Some(Height::new(0)), Some(Height::new(70))] {
+            let mined = Told { since, ..mined.clone() };
+            let value = mined_value(&mined);
+            assert_eq!(mined_in(&value), Some(mined.block.hash));
+            assert_eq!(mined_from(&mined_key(&mined.key), &value), Some(mined));
+        }
+        let long = Told {
+            key: DepositKey { slot: "1_".repeat(400), ..mined.key.clone() },
+            script: Script::from_bytes(&[3; 10_000]).unwrap(),
+            ..mined.clone()
+        };
+        assert!(paid_key(&long).len() <= 512 && paid_key(&long).starts_with(&paid_prefix(&long.script)));
         let key = mined_key(&mined.key);
         assert!(key.as_slice() >= MINED_FROM && key.as_slice() < MINED_TO && key.len() <= 500);
         assert_eq!(from_row(b"p", &[0; 16]), None);

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::convert;
 use crate::shared::Shared;
 use crate::trouble::Trouble;
-use crate::worker::Worker;
+use crate::worker::{RECALL, Worker};
 
 /// Runs end this far below the node's tip: above, every block is a fact of its own and can be taken back.
 const RUN_MARGIN: u64 = 100;
@@ -101,6 +101,7 @@ impl Worker {
                     tracing::warn!(chain = %self.config.chain, node = %tip.block.hash, "not followed yet");
                     return Ok(Reached::Apart);
                 }
+                self.recall(fork.point, RECALL).await?;
                 let headers = fork.connect.iter().map(convert::to_port).collect();
                 let present = self.mempool_at(tip).await?;
                 self.connect(Way { first: fork.point.height.next(), headers, present }, tip, now).await
@@ -146,6 +147,7 @@ impl Worker {
         let mut block = first.block;
         let matched = block.watched_through;
         block.watched_through = self.shared.watched_through(matched);
+        self.take_off_told(&mut block).await?;
         self.say(Input::Restart { block: &block, present: present.as_ref() }, now).await?;
         self.matched.clear();
         self.remember(from, matched);
@@ -287,6 +289,7 @@ impl Worker {
         let matched = block.watched_through;
         block.watched_through = self.shared.watched_through(matched);
         let height = block.header.block.height;
+        self.take_off_told(&mut block).await?;
         let input = Input::Block { block: &block, looked_at: self.looked_at, present };
         let facts = self.tracker.decide(input, now)?;
         let left = facts.iter().filter(|fact| matches!(fact, Fact::BlockDisconnected(_))).count();

@@ -1,20 +1,21 @@
-//! What a rescan found becomes the shard's own: only its writer can say that a block is on its branch.
+//! What a rescan found becomes the shard's own: only its writer can say that a block is on its branch. And what is
+//! told already, also by other ways of finding payments, is not told again.
 //!
 //! Not here: matching (`rescan`).
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::StreamExt;
 use tally_events::{Fact, FoundBlock, RescanApplied};
 use tally_ports::{PortError, Store};
-use tally_tracker::{Credit, Header, Input, RescanPart, Scanned};
-use tally_types::{BlockHash, BlockRef, Position};
+use tally_tracker::{Credit, Header, Input, RescanPart, Scanned, untold};
+use tally_types::{BlockRef, DepositKey, Height, Position};
 use tokio::sync::oneshot;
 
 use crate::addresses::mined_key;
 use crate::convert;
-use crate::persist::{MinedRow, Note, known_block, known_in};
+use crate::persist::{Note, known_block, paid_in, told_to};
 use crate::rescan::append_to_rescans;
 use crate::trouble::Trouble;
 use crate::worker::Worker;
@@ -80,21 +81,58 @@ impl Worker {
             block.header.block.height <= base.height.max(top.below(followed))
         });
         if deep || block.credits.iter().any(has_several_ways) {
-            self.let_store_catch_up().await?;
-            let (store, at) = (self.ports.store.clone(), block.header.block.hash);
             let credits = std::mem::take(&mut block.credits);
-            let unknown = tokio::task::spawn_blocking(move || unknown_in(&*store, at, credits));
-            let unknown = unknown.await.map_err(|error| {
-                Trouble::Log(PortError::transient("a read of the store was cut short").because(error))
-            })?;
-            block.credits = unknown.map_err(Trouble::Log)?;
+            block.credits = self.unknown_of(block.header.block, None, credits).await?;
         }
         self.say(Input::Found(&block), self.ports.clock.now()).await
     }
 
+    /// What a block that joins the branch pays beside what is told. Nothing is told of a new block, but of the blocks
+    /// that a sum which ends here is over, and of a block whose writer was cut off in the middle of it.
+    pub(crate) async fn take_off_told(&self, block: &mut Scanned) -> Result<(), Trouble> {
+        let at = block.header.block;
+        let reaches_back = |credit: &Credit| credit.difference.is_some_and(|sum| sum.since < at.height);
+        let cut_off = self.tracker.is_dangling() && block.credits.iter().any(has_several_ways);
+        if cut_off || block.credits.iter().any(reaches_back) {
+            let credits = std::mem::take(&mut block.credits);
+            block.credits = self.unknown_of(at, Some(at.height), credits).await?;
+        }
+        Ok(())
+    }
+
+    /// The payments of a block that are not told. Blocks from `leaves` up, where that is said, are about to leave.
+    async fn unknown_of(
+        &self,
+        at: BlockRef,
+        leaves: Option<Height>,
+        credits: Vec<Credit>,
+    ) -> Result<Vec<Credit>, Trouble> {
+        self.let_store_catch_up(CATCH_UP).await?;
+        let store = self.ports.store.clone();
+        let unknown = tokio::task::spawn_blocking(move || unknown_in(&*store, at, leaves, credits));
+        let unknown = unknown.await.map_err(|error| {
+            Trouble::Log(PortError::transient("a read of the store was cut short").because(error))
+        })?;
+        unknown.map_err(Trouble::Log)
+    }
+
+    /// Tells the node's adapter what was paid up to a block of the branch, where it may have to know.
+    pub(crate) async fn recall(&self, through: BlockRef, patience: Duration) -> Result<(), Trouble> {
+        let Some(native) = self.config.native.clone() else { return Ok(()) };
+        self.let_store_catch_up(patience).await?;
+        let store = self.ports.store.clone();
+        let paid = tokio::task::spawn_blocking(move || paid_in(&*store, &native, through.height));
+        let paid = paid.await.map_err(|error| {
+            Trouble::Log(PortError::transient("a read of the store was cut short").because(error))
+        })?;
+        let paid: Vec<_> = paid.map_err(Trouble::Log)?.into_iter().collect();
+        self.ports.source.recall(through, self.tracker.method_at(through.height), &paid);
+        Ok(())
+    }
+
     /// Waits until the store holds what this worker has told of. A store that has failed is left behind; then a
     /// payment may be told of twice.
-    async fn let_store_catch_up(&self) -> Result<(), Trouble> {
+    async fn let_store_catch_up(&self, patience: Duration) -> Result<(), Trouble> {
         let written = async {
             self.shared.wait_for_note(self.last).await;
             let (done, written) = oneshot::channel();
@@ -103,9 +141,10 @@ impl Worker {
                 let _ = written.await;
             }
         };
-        let late =
-            || Trouble::Log(PortError::transient("the store has not caught up with the log within 5 s"));
-        tokio::time::timeout(CATCH_UP, written).await.map_err(|_| late())
+        tokio::time::timeout(patience, written).await.map_err(|_| {
+            let late = format!("the store has not caught up with the log within {} s", patience.as_secs());
+            Trouble::Log(PortError::transient(late))
+        })
     }
 
     async fn is_own_block(&self, block: BlockRef) -> Result<bool, Trouble> {
@@ -134,31 +173,41 @@ impl Worker {
     }
 }
 
-/// The payments that are not known to be in a block.
-///
-/// Where a chain has several ways to find payments, each has its own identities. So where one is known to a script that
-/// is not among those found now, the block was read in another way before, and what was paid to the script is told.
-fn unknown_in(store: &dyn Store, at: BlockHash, credits: Vec<Credit>) -> Result<Vec<Credit>, PortError> {
-    let found: BTreeSet<Vec<u8>> = credits.iter().map(|credit| mined_key(&credit.key)).collect();
-    let mut unknown = Vec::new();
-    for credit in credits {
-        if known_block(store, &credit.key)? != Some(at) {
-            unknown.push(credit);
+/// The payments of a block that are not known to be in it. What is known of blocks from `leaves` up does not count, but
+/// of this very block.
+fn unknown_in(
+    store: &dyn Store,
+    at: BlockRef,
+    leaves: Option<Height>,
+    credits: Vec<Credit>,
+) -> Result<Vec<Credit>, PortError> {
+    let (several, mut unknown): (Vec<Credit>, Vec<Credit>) = credits.into_iter().partition(has_several_ways);
+    let mut known = Vec::with_capacity(unknown.len());
+    for credit in &unknown {
+        known.push(known_block(store, &credit.key)? == Some(at.hash));
+    }
+    let mut known = known.into_iter();
+    unknown.retain(|_| !known.next().unwrap_or(false));
+    if several.is_empty() {
+        return Ok(unknown);
+    }
+    let scripts = several.iter().map(|credit| credit.script.clone()).collect();
+    let mut told = told_to(store, &scripts)?;
+    told.retain(|one| one.block == at || leaves.is_none_or(|leaves| one.block.height < leaves));
+    // A slot that was cut off has its whole length again.
+    let whole: HashMap<Vec<u8>, &DepositKey> =
+        several.iter().map(|credit| (mined_key(&credit.key), &credit.key)).collect();
+    for one in &mut told {
+        if let Some(key) = whole.get(&mined_key(&one.key)) {
+            one.key = DepositKey::clone(key);
         }
     }
-    if unknown.iter().any(has_several_ways) {
-        let mut known = known_in(store, at)?;
-        known.retain(|(key, _, _)| !found.contains(key));
-        unknown.retain(|credit| {
-            let told =
-                |(_, script, currency): &MinedRow| *script == credit.script && *currency == credit.currency;
-            let told = has_several_ways(credit) && known.iter().any(told);
-            if told {
-                tracing::warn!(block = %at, deposit = %credit.key, "was told before, found in another way");
-            }
-            !told
-        });
+    let found = several.len();
+    let left = untold(at, several, &told);
+    if left.len() < found {
+        tracing::debug!(block = %at.hash, found, left = left.len(), "found again, perhaps in another way");
     }
+    unknown.extend(left);
     Ok(unknown)
 }
 
@@ -174,6 +223,7 @@ fn scanned(found: FoundBlock) -> Scanned {
         amount: deposit.amount,
         script: deposit.script,
         inputs: deposit.inputs,
+        difference: deposit.difference,
     };
     Scanned {
         header: Header { block: found.block, prev: found.prev, time: found.time },
@@ -188,78 +238,115 @@ fn scanned(found: FoundBlock) -> Scanned {
 mod tests {
     use tally_ports::WriteBatch;
     use tally_testkit::{MemoryStore, script};
-    use tally_types::{BaseUnits, DepositKey, OutPoint, TxId};
+    use tally_tracker::Told;
+    use tally_types::{BaseUnits, BlockHash, Difference, OutPoint, TxId};
 
     use super::*;
-    use crate::addresses::{Mined, mined_value};
+    use crate::addresses::{mined_value, paid_key};
 
-    fn credit(txid: u8, slot: &str, to: u64, currency: &str) -> Credit {
+    fn at(height: u64, branch: u8) -> BlockRef {
+        BlockRef { height: Height::new(height), hash: BlockHash::from_display([branch; 32]) }
+    }
+
+    fn credit(txid: u8, slot: &str, to: u64, units: u128) -> Credit {
         Credit {
             key: DepositKey { txid: TxId::from_display([txid; 32]), slot: slot.to_owned() },
-            currency: currency.parse().unwrap(),
-            amount: BaseUnits::from_units(10),
+            currency: "ETH".parse().unwrap(),
+            amount: BaseUnits::from_units(units),
             script: script(to),
             inputs: Vec::new(),
+            difference: None,
         }
     }
 
+    fn of_sum(credit: Credit, received: u128, since: u64) -> Credit {
+        let received = BaseUnits::from_units(received);
+        Credit { difference: Some(Difference { since: Height::new(since), received }), ..credit }
+    }
+
+    fn spending(mut credit: Credit) -> Credit {
+        credit.inputs = vec![OutPoint { txid: TxId::from_display([5; 32]), vout: 0 }];
+        credit
+    }
+
+    fn known(store: &MemoryStore, credit: &Credit, block: BlockRef) {
+        let told = Told {
+            key: credit.key.clone(),
+            block,
+            currency: credit.currency.clone(),
+            amount: credit.amount,
+            script: credit.script.clone(),
+            since: credit.difference.map(|sum| sum.since),
+        };
+        let mut batch = WriteBatch::default();
+        batch.put(mined_key(&told.key), mined_value(&told));
+        batch.put(paid_key(&told), []);
+        store.commit(batch).unwrap();
+    }
+
     #[test]
-    fn a_block_that_is_read_in_another_way_credits_nothing_twice() {
-        let at = BlockHash::from_display([9; 32]);
-        let trace = || vec![credit(1, "value", 1, "ETH"), credit(2, "0-1", 1, "ETH")];
-        let balance = || vec![credit(1, "value", 1, "ETH"), credit(9, "balance-1", 1, "ETH")];
-        let plus = |mut credits: Vec<Credit>, more: Credit| {
-            credits.push(more);
-            credits
-        };
-        let spending = |mut credit: Credit| {
-            credit.inputs = vec![OutPoint { txid: TxId::from_display([5; 32]), vout: 0 }];
-            credit
-        };
-        type Row = (&'static str, Vec<Credit>, Vec<Credit>, Vec<Credit>);
-        let rows: [Row; 8] = [
-            ("nothing is known", vec![], trace(), trace()),
-            ("the same way", trace(), trace(), vec![]),
-            ("balances after traces", trace(), balance(), vec![]),
-            ("traces after balances", balance(), trace(), vec![]),
+    fn what_the_store_has_is_not_told_again() {
+        let long = "0_".repeat(300);
+        type Row = (&'static str, Vec<(Credit, BlockRef)>, Option<u64>, Vec<Credit>, Vec<Credit>);
+        let sum = || of_sum(credit(9, "balance-1", 1, 10), 10, 5);
+        let rows: Vec<Row> = vec![
+            ("nothing is known", vec![], None, vec![credit(1, "0", 1, 5)], vec![credit(1, "0", 1, 5)]),
             (
-                "by transactions alone before",
-                vec![credit(1, "value", 1, "ETH")],
-                trace(),
-                vec![credit(2, "0-1", 1, "ETH")],
+                "of another block",
+                vec![(credit(1, "0", 1, 5), at(9, 8))],
+                None,
+                vec![credit(1, "0", 1, 5)],
+                vec![credit(1, "0", 1, 5)],
             ),
             (
-                "another address is news",
-                balance(),
-                plus(trace(), credit(3, "0-2", 2, "ETH")),
-                vec![credit(3, "0-2", 2, "ETH")],
-            ),
-            (
-                "another currency is news",
-                balance(),
-                plus(trace(), credit(3, "log-1", 1, "USDT")),
-                vec![credit(3, "log-1", 1, "USDT")],
+                "a long slot",
+                vec![(credit(1, &long, 1, 5), at(9, 9))],
+                None,
+                vec![credit(1, &long, 1, 5)],
+                vec![],
             ),
             (
                 "what names its inputs has one way",
-                vec![spending(credit(1, "0", 1, "BTC"))],
-                vec![spending(credit(2, "0", 1, "BTC"))],
-                vec![spending(credit(2, "0", 1, "BTC"))],
+                vec![(spending(credit(1, "0", 1, 5)), at(9, 9))],
+                None,
+                vec![spending(credit(2, "0", 1, 5)), spending(credit(1, "0", 1, 5))],
+                vec![spending(credit(2, "0", 1, 5))],
+            ),
+            (
+                "a part of the sum",
+                vec![(credit(1, "0", 1, 4), at(5, 5))],
+                None,
+                vec![sum()],
+                vec![of_sum(credit(9, "balance-1", 1, 6), 10, 5)],
+            ),
+            ("to another script", vec![(credit(1, "0", 2, 4), at(5, 5))], None, vec![sum()], vec![sum()]),
+            (
+                "in a block that leaves",
+                vec![(credit(1, "0", 1, 4), at(9, 5))],
+                Some(9),
+                vec![sum()],
+                vec![sum()],
+            ),
+            ("in a block that stays", vec![(credit(1, "0", 1, 10), at(8, 5))], Some(9), vec![sum()], vec![]),
+            (
+                "in the block that was cut off",
+                vec![(credit(1, "0", 1, 10), at(9, 9))],
+                Some(9),
+                vec![sum()],
+                vec![],
             ),
         ];
-        for (name, known, found, expected) in rows {
+        for (name, told, leaves, found, expected) in rows {
             let store = MemoryStore::new();
-            let mut batch = WriteBatch::default();
-            let elsewhere = credit(7, "0-7", 1, "ETH");
-            for (credit, block) in
-                known.into_iter().map(|one| (one, at)).chain([(elsewhere, BlockHash::from_display([8; 32]))])
-            {
-                let Credit { key, currency, amount, script, .. } = credit;
-                let row = mined_key(&key);
-                batch.put(row, mined_value(&Mined { key, block, currency, amount, script }));
-            }
-            store.commit(batch).unwrap();
-            assert_eq!(unknown_in(&store, at, found).unwrap(), expected, "{name}");
+            told.iter().for_each(|(credit, block)| known(&store, credit, *block));
+            // A row that leads to nothing any more.
+            let mut gone = WriteBatch::default();
+            let (lost, block) = (credit(77, "0", 1, 3), at(9, 9));
+            known(&store, &lost, block);
+            gone.remove(mined_key(&lost.key));
+            store.commit(gone).unwrap();
+            let left = unknown_in(&store, at(9, 9), leaves.map(Height::new), found).unwrap();
+            assert_eq!(left, expected, "{name}");
         }
     }
 }

@@ -19,6 +19,7 @@ pub(crate) fn credits(credits: Vec<Credit>) -> Vec<tracker::Credit> {
         amount: credit.amount,
         script: credit.script,
         inputs: credit.inputs,
+        difference: credit.difference,
     };
     credits.into_iter().map(credit).collect()
 }

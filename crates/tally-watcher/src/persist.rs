@@ -3,17 +3,18 @@
 //! A cache: where it is lost, or is of another log, the log is read from the start. A store that fails is left
 //! alone until the next start; the watch goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tally_ports::{PortError, Store, WriteBatch};
-use tally_types::{BaseUnits, BlockHash, ChainId, Currency, DepositKey, Position, Script};
+use tally_tracker::Told;
+use tally_types::{BaseUnits, BlockHash, ChainId, Currency, DepositKey, Height, Position, Script};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::addresses::{
-    Address, Change, MINED_FROM, MINED_TO, ROWS_FROM, ROWS_TO, from_row, mined_in, mined_key, mined_sum,
-    mined_value, row_key, row_value,
+    Address, Change, MINED_FROM, MINED_TO, ROWS_FROM, ROWS_TO, from_row, mined_from, mined_in, mined_key,
+    mined_value, paid_key, paid_prefix, row_key, row_value,
 };
 
 /// The most rows in a commit, which holds up every other user of the store.
@@ -25,7 +26,7 @@ const QUEUE_MAX: usize = 4096;
 
 const KEY_CHAIN: &[u8] = b"chain";
 /// Stands behind the chain: a store of another form is read from the log again.
-const FORM: &str = " 2";
+const FORM: &str = " 3";
 const KEY_CURSOR: &[u8] = b"cursor";
 const KEY_CHECKPOINT: &[u8] = b"checkpoint";
 
@@ -103,31 +104,33 @@ pub(crate) fn known_block(store: &dyn Store, deposit: &DepositKey) -> Result<Opt
     Ok(store.get(&mined_key(deposit))?.as_deref().and_then(mined_in))
 }
 
-/// A row of a payment in a block: its key, where it went, and its currency.
-pub(crate) type MinedRow = (Vec<u8>, Script, Currency);
-
-/// The payments that are known to be in a block. Reads them all.
-pub(crate) fn known_in(store: &dyn Store, block: BlockHash) -> Result<Vec<MinedRow>, PortError> {
-    let (mut known, mut from) = (Vec::new(), MINED_FROM.to_vec());
-    loop {
-        let rows = store.range(&from, MINED_TO, COMMIT_ROWS_MAX)?;
-        let Some((last, _)) = rows.last() else { return Ok(known) };
-        from.clone_from(last);
-        from.push(0);
-        for (key, value) in rows {
-            if mined_in(&value) == Some(block)
-                && let Some((script, currency, _)) = mined_sum(&value)
-            {
-                known.push((key, script, currency));
+/// The payments to scripts that are known to be in blocks and may have several identities.
+pub(crate) fn told_to(store: &dyn Store, scripts: &BTreeSet<Script>) -> Result<Vec<Told>, PortError> {
+    let mut told = Vec::new();
+    for script in scripts {
+        let prefix = paid_prefix(script);
+        let (mut from, to) = (prefix.clone(), [prefix.as_slice(), MINED_TO].concat());
+        loop {
+            let rows = store.range(&from, &to, COMMIT_ROWS_MAX)?;
+            let Some((last, _)) = rows.last() else { break };
+            from.clone_from(last);
+            from.push(0);
+            for (key, _) in &rows {
+                let Some(key) = key.strip_prefix(prefix.as_slice()) else { continue };
+                let value = store.get(key)?;
+                let known = value.and_then(|value| mined_from(key, &value));
+                told.extend(known.filter(|known| known.script == *script));
             }
         }
     }
+    Ok(told)
 }
 
-/// What was paid in a currency to each watched script; nothing to those that nobody paid.
+/// What was paid in a currency to each watched script in blocks up to a height; nothing to those that nobody paid.
 pub(crate) fn paid_in(
     store: &dyn Store,
     currency: &Currency,
+    through: Height,
 ) -> Result<BTreeMap<Script, BaseUnits>, PortError> {
     let mut paid = BTreeMap::new();
     each_address(store, |address| {
@@ -139,11 +142,12 @@ pub(crate) fn paid_in(
         let Some((last, _)) = rows.last() else { return Ok(paid) };
         from.clone_from(last);
         from.push(0);
-        for (script, of, amount) in rows.iter().filter_map(|(_, value)| mined_sum(value)) {
-            if of == *currency
-                && let Some(sum) = paid.get_mut(&script)
+        for told in rows.iter().filter_map(|(key, value)| mined_from(key, value)) {
+            if told.currency == *currency
+                && told.block.height <= through
+                && let Some(sum) = paid.get_mut(&told.script)
             {
-                *sum = sum.saturating_add(amount);
+                *sum = sum.saturating_add(told.amount);
             }
         }
     }
@@ -215,7 +219,12 @@ fn add(batch: &mut WriteBatch, entry: Entry) {
         Some(Change::Unwatch(scripts)) => {
             scripts.iter().for_each(|script| batch.remove(row_key(script)));
         }
-        Some(Change::Mined(mined)) => batch.put(mined_key(&mined.key), mined_value(&mined)),
+        Some(Change::Mined { told, several_ways }) => {
+            batch.put(mined_key(&told.key), mined_value(&told));
+            if several_ways {
+                batch.put(paid_key(&told), []);
+            }
+        }
         Some(Change::Unmined(deposit)) => batch.remove(mined_key(&deposit)),
         None => {}
     }

@@ -293,6 +293,7 @@ fn found_in(block: ScannedBlock, now: Timestamp) -> Option<FoundBlock> {
         script: credit.script,
         first_seen,
         inputs: credit.inputs,
+        difference: credit.difference,
     };
     let deposits: Vec<Deposit> = credits.map(deposit).collect();
     (!deposits.is_empty()).then_some(FoundBlock {

@@ -6,22 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tally_events::{Shard, Subject};
-use tally_ports::{PortError, Reminder};
-use tokio::sync::{mpsc, oneshot};
+use tally_ports::Reminder;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::follower::Follower;
 use crate::health::ShardHandle;
-use crate::persist::{Note, Persister, paid_in};
+use crate::persist::{Note, Persister};
 use crate::replay::{Replay, Replayed};
 use crate::rescan::{Rescanner, learn_rescans};
 use crate::shared::Shared;
 use crate::trouble::{LOUD_AFTER, pause_after};
 use crate::worker::{Ended, Worker};
 use crate::{WatcherConfig, WatcherError, WatcherPorts};
-
-/// How long the rows of a start may take to be written down.
-const FLUSH: Duration = Duration::from_secs(60);
 
 /// A shard to be watched.
 pub(crate) struct ShardRun {
@@ -72,9 +69,6 @@ impl ShardRun {
         );
         let Replayed { tracker, last, checkpoint, retired, stream } = replayed;
         shared.note(last);
-        if let Some(tip) = tracker.tip() {
-            self.recall(tip, &notes).await;
-        }
         let follower = Follower {
             chain: self.config.chain.clone(),
             log: Arc::clone(&self.ports.log),
@@ -118,32 +112,6 @@ impl ShardRun {
                     tokio::time::sleep(pause_after(failures)).await;
                 }
                 Err(error) => return Err(WatcherError::Log(error)),
-            }
-        }
-    }
-
-    /// Tells the node's adapter what was paid so far, where it may have to know. Without it the watch goes on.
-    async fn recall(&self, tip: tally_types::BlockRef, notes: &mpsc::Sender<Note>) {
-        let Some(native) = self.config.native.clone() else { return };
-        let (done, written) = oneshot::channel();
-        if notes.send(Note::Flush(done)).await.is_err() {
-            return;
-        }
-        if !matches!(tokio::time::timeout(FLUSH, written).await, Ok(Ok(()))) {
-            tracing::warn!(chain = %self.config.chain, "the store is not written: sums are not recalled");
-            return;
-        }
-        let store = Arc::clone(&self.ports.store);
-        let paid = tokio::task::spawn_blocking(move || paid_in(store.as_ref(), &native)).await;
-        let paid =
-            paid.map_err(|error| PortError::transient("a read of the store was cut short").because(error));
-        match paid.and_then(std::convert::identity) {
-            Ok(paid) => {
-                let paid: Vec<_> = paid.into_iter().collect();
-                self.ports.source.recall(tip, &paid);
-            }
-            Err(error) => {
-                tracing::warn!(chain = %self.config.chain, %error, "sums are not recalled");
             }
         }
     }

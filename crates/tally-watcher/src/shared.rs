@@ -112,7 +112,7 @@ impl Shared {
                 self.unwatch(scripts);
                 self.state().late.retain(|address| !scripts.contains(&address.script));
             }
-            Some(Change::Mined(_) | Change::Unmined(_)) | None => {}
+            Some(Change::Mined { .. } | Change::Unmined(_)) | None => {}
         }
         self.set_position(position);
         if event.subject == self.rescan_subject {

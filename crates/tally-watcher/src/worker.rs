@@ -26,6 +26,8 @@ use crate::{WatcherConfig, WatcherPorts};
 
 /// How often a standby folds what the writer wrote and asks for the lease.
 const STANDBY: Duration = Duration::from_millis(250);
+/// How long the store may take to hold what is to be recalled of it: at a start, all that was read of the log.
+pub(crate) const RECALL: Duration = Duration::from_secs(60);
 /// The shortest round: a node that keeps saying "news" is not asked more often.
 const ROUND_MIN: Duration = Duration::from_millis(10);
 
@@ -219,6 +221,12 @@ impl Worker {
             // Another has written meanwhile, by what another node may have shown.
             self.loyalty.forget();
             self.memory.lapse();
+            if let Some(tip) = self.tracker.tip()
+                && let Err(trouble) = self.recall(tip, RECALL).await
+            {
+                // The watch goes on without it.
+                tracing::warn!(chain = %self.config.chain, %trouble, "sums are not recalled");
+            }
         }
         if self.tracker.is_dangling() {
             let tip = self.ports.source.tip().await.map_err(Trouble::Source)?;

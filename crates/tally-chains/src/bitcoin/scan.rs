@@ -219,6 +219,7 @@ fn credit(hit: &Hit, currency: &Currency) -> Result<Credit, Contradiction> {
         script: script
             .map_err(|error| Contradiction::new(format_args!("output {} of {txid}: {error}", hit.vout)))?,
         inputs: spent.map(outpoint).collect(),
+        difference: None,
     })
 }
 

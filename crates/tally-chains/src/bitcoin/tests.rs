@@ -12,6 +12,7 @@ use crate::testing::{FakeNode, settings, watching};
 
 mod chain;
 mod faults;
+mod moving;
 mod proof;
 
 const P2WPKH: &str = "00141111111111111111111111111111111111111111";

@@ -14,6 +14,8 @@ use super::wire::{Receipt, Transaction};
 
 /// Blocks whose balances are remembered.
 const SNAPSHOTS_MAX: usize = 16;
+/// Blocks that something was presumed of: as many as there may be shards.
+const RECALLED_MAX: usize = 1024;
 /// Blocks of a gap that are remembered: some four weeks of Ethereum.
 const GAP_MAX: usize = 200_000;
 
@@ -102,35 +104,55 @@ pub(crate) type Balances = HashMap<Address, U256>;
 #[derive(Default)]
 pub(crate) struct Ledger {
     snapshots: VecDeque<(BlockHash, Balances)>,
-    /// What was said to have been paid up to a block, in place of its state, and by which block's state it was
-    /// settled: it counts once.
-    presumed: Option<(BlockHash, HashMap<Address, Presumed>)>,
+    presumed: HashMap<Address, Presumed>,
+    /// The blocks up to which something was presumed, and whether payments below are still to come.
+    recalled: VecDeque<(BlockHash, bool)>,
     gap: HashMap<BlockHash, Without>,
     order: VecDeque<BlockHash>,
     /// Blocks that are being read.
     pending: HashMap<BlockHash, usize>,
 }
 
+/// What was said to have been paid to an address up to a block, in place of its state.
 struct Presumed {
+    at: BlockHash,
     balance: U256,
+    /// By which block's state it was settled: it counts once.
     settled: Option<BlockHash>,
+    /// What was paid below and is not told yet is still to come: the block's own state would hide it.
+    open: bool,
 }
 
 /// A block without state.
 struct Without {
     prev: BlockHash,
+    /// What contracts paid in it is still to come. Not of an empty block, which only leads further down.
+    open: bool,
     moves: Vec<(Address, Moves)>,
+}
+
+/// From where on what was paid to an address is a difference of balances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Base {
+    /// What it had.
+    pub(crate) balance: U256,
+    /// What was moved since by blocks without state.
+    pub(crate) moved: Moves,
+    /// How many of them there are; `None` where its balance is but what was told of all blocks before.
+    pub(crate) blocks: Option<usize>,
 }
 
 /// The way back from a block to where balances are known.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Back {
     /// What each address had, and what was moved since.
-    pub(crate) known: HashMap<Address, (U256, Moves)>,
+    pub(crate) known: HashMap<Address, Base>,
     /// What was moved of the others, as far as is known.
     pub(crate) moved: HashMap<Address, Moves>,
     /// Blocks without state on the way.
     pub(crate) blocks: usize,
+    /// The block that the way ends at, where not all balances are known on it.
+    pub(crate) bottom: Option<BlockHash>,
     /// The way leads to a block that is being read.
     pub(crate) awaits: Option<BlockHash>,
 }
@@ -152,21 +174,32 @@ impl Ledger {
         }
     }
 
-    /// Takes what was paid up to a block as what addresses had there.
-    pub(crate) fn presume(&mut self, block: BlockRef, paid: Balances) {
-        let presumed = |(address, balance)| (address, Presumed { balance, settled: None });
-        self.presumed = Some((block.hash, paid.into_iter().map(presumed).collect()));
+    /// Takes what was paid up to a block as what addresses had there; `open` where payments below are still to come.
+    pub(crate) fn presume(&mut self, block: BlockRef, paid: Balances, open: bool) {
+        let presumed =
+            |(address, balance)| (address, Presumed { at: block.hash, balance, settled: None, open });
+        self.presumed.extend(paid.into_iter().map(presumed));
+        self.recalled.retain(|(at, _)| *at != block.hash);
+        self.recalled.push_back((block.hash, open));
+        while self.recalled.len() > RECALLED_MAX {
+            self.recalled.pop_front();
+        }
+    }
+
+    /// Whether payments below a block are still to come, by what was read or by what was presumed of it.
+    pub(crate) fn is_open(&self, block: &BlockHash) -> bool {
+        let recalled = self.recalled.iter().any(|(at, open)| *open && at == block);
+        recalled || self.gap.get(block).is_some_and(|block| block.open)
     }
 
     /// Whether something is presumed of a block.
     pub(crate) fn presumes(&self, block: &BlockHash) -> bool {
-        self.presumed.as_ref().is_some_and(|(hash, _)| hash == block)
+        self.recalled.iter().any(|(at, _)| at == block)
     }
 
     /// What was presumed of these addresses has been settled by a block's state.
     pub(crate) fn settle(&mut self, end: BlockHash, addresses: &HashSet<Address>) {
-        let Some((_, presumed)) = &mut self.presumed else { return };
-        for (address, presumed) in presumed {
+        for (address, presumed) in &mut self.presumed {
             if addresses.contains(address) {
                 presumed.settled.get_or_insert(end);
             }
@@ -174,23 +207,32 @@ impl Ledger {
     }
 
     /// What is presumed of an address at a block, for a gap that ends at another.
-    fn presumed_at(&self, at: &BlockHash, end: &BlockHash, address: &Address) -> Option<U256> {
-        let (_, presumed) = self.presumed.as_ref().filter(|(hash, _)| hash == at)?;
-        let presumed = presumed.get(address)?;
-        presumed.settled.is_none_or(|settled| settled == *end).then_some(presumed.balance)
+    fn presumed_at(&self, at: &BlockHash, end: &BlockHash, address: &Address) -> Option<&Presumed> {
+        let presumed = self.presumed.get(address).filter(|presumed| presumed.at == *at)?;
+        presumed.settled.is_none_or(|settled| settled == *end).then_some(presumed)
     }
 
     /// Remembers a block whose state is not there.
     pub(crate) fn skip(&mut self, hash: BlockHash, prev: BlockHash, moves: HashMap<Address, Moves>) {
+        self.lead(hash, prev, moves, true);
+    }
+
+    /// Remembers a block without transactions, whose state was not asked for: a way back may lead through it.
+    pub(crate) fn pass(&mut self, hash: BlockHash, prev: BlockHash) {
+        self.lead(hash, prev, HashMap::new(), false);
+    }
+
+    fn lead(&mut self, hash: BlockHash, prev: BlockHash, moves: HashMap<Address, Moves>, open: bool) {
         let moves: Vec<_> = moves.into_iter().collect();
         match self.gap.get_mut(&hash) {
             // Looked at again for other addresses.
             Some(known) => {
+                known.open |= open;
                 known.moves.retain(|(address, _)| !moves.iter().any(|(other, _)| other == address));
                 known.moves.extend(moves);
             }
             None => {
-                self.gap.insert(hash, Without { prev, moves });
+                self.gap.insert(hash, Without { prev, open, moves });
                 self.order.push_back(hash);
             }
         }
@@ -199,6 +241,10 @@ impl Ledger {
                 self.gap.remove(&old);
             }
         }
+    }
+
+    pub(crate) fn is_pending(&self, hash: &BlockHash) -> bool {
+        self.pending.contains_key(hash)
     }
 
     pub(crate) fn begin(&mut self, hash: BlockHash) {
@@ -215,30 +261,36 @@ impl Ledger {
         }
     }
 
-    /// From the block `from` back to where the balances of `addresses` are known, to settle a gap at `end`.
+    /// From the block `from` back to where the balances of `addresses` are known, to settle a gap at `end`. What is
+    /// presumed stands in where no balance is known further down either.
     pub(crate) fn back(&self, from: BlockHash, end: BlockHash, addresses: &HashSet<Address>) -> Back {
         let (mut back, mut at) = (Back::default(), from);
+        let mut presumed: HashMap<Address, Base> = HashMap::new();
         loop {
-            let state = self.at(&at);
-            let presumes = self.presumed.as_ref().is_some_and(|(hash, _)| *hash == at);
+            let (state, presumes) = (self.at(&at), self.presumes(&at));
             if state.is_some() || presumes {
-                let lacking = addresses.iter().filter(|address| !back.known.contains_key(*address));
-                let balance = |address: &Address| {
-                    let known = state.and_then(|balances| balances.get(address)).copied();
-                    known.or_else(|| self.presumed_at(&at, &end, address))
-                };
-                let found = lacking.filter_map(|address| {
-                    let moves = back.moved.get(address).copied().unwrap_or_default();
-                    Some((*address, (balance(address)?, moves)))
-                });
-                let found: Vec<_> = found.collect();
-                back.known.extend(found);
+                let lacking: Vec<&Address> =
+                    addresses.iter().filter(|address| !back.known.contains_key(*address)).collect();
+                for address in lacking {
+                    let moved = back.moved.get(address).copied().unwrap_or_default();
+                    let said = self.presumed_at(&at, &end, address);
+                    // A state over payments that are still to come would hide them.
+                    let state = state.filter(|_| said.is_none_or(|said| !said.open));
+                    if let Some(balance) = state.and_then(|balances| balances.get(address)).copied() {
+                        back.known.insert(*address, Base { balance, moved, blocks: Some(back.blocks) });
+                    } else if let Some(said) = said {
+                        let base = Base { balance: said.balance, moved, blocks: None };
+                        presumed.entry(*address).or_insert(base);
+                    }
+                }
             }
-            if back.known.len() == addresses.len() {
-                return back;
-            }
-            let Some(block) = self.gap.get(&at) else {
-                back.awaits = self.pending.contains_key(&at).then_some(at);
+            let next = self.gap.get(&at).filter(|_| back.known.len() < addresses.len());
+            let Some(block) = next else {
+                for (address, base) in presumed {
+                    back.known.entry(address).or_insert(base);
+                }
+                back.bottom = (back.known.len() < addresses.len()).then_some(at);
+                back.awaits = back.bottom.filter(|at| self.pending.contains_key(at));
                 return back;
             };
             for (address, moves) in &block.moves {

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ethers_core::types::{H256, U64};
+use metrics::counter;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
-use tally_ports::{Header, PortError, ScannedBlock, SharedWatch};
+use tally_ports::{Credit, Header, PortError, ScannedBlock, SharedWatch};
 use tally_types::{BlockHash, BlockRef, Height, Span, Timestamp};
 use tokio::time::{sleep, timeout};
 
@@ -35,7 +36,7 @@ const METHOD_TRACE: &str = "trace";
 const METHOD_BALANCE: &str = "balance";
 /// Natives were found at the top level of transactions alone, for lack of state; the rest comes later as one
 /// difference.
-const METHOD_TOP_LEVEL: &str = "toplevel";
+pub(super) const METHOD_TOP_LEVEL: &str = "toplevel";
 
 /// One node.
 pub(crate) struct EthereumNode {
@@ -87,12 +88,27 @@ impl EthereumNode {
         watch: &SharedWatch,
         books: &Books,
     ) -> Result<ScannedBlock, Fault> {
+        let _reading = books.read(expected.block.hash);
         let told = self.told(expected).await?;
         let mut credits =
             told.credits(expected, &self.plan, watch).map_err(|error| self.contradiction(error))?;
         let method = match &told.traces {
-            Some(_) => METHOD_TRACE,
-            None => match self.by_balance(&told, expected, watch, books).await? {
+            Some(_) if books.is_open(&expected.prev).await? => {
+                match self.close_gap(&told, &credits, expected, watch, books).await? {
+                    Some(more) => {
+                        credits.extend(more);
+                        METHOD_TRACE
+                    }
+                    None => METHOD_TOP_LEVEL,
+                }
+            }
+            Some(_) => {
+                if told.block.transactions.is_empty() {
+                    books.pass(expected);
+                }
+                METHOD_TRACE
+            }
+            None => match self.by_balance(&told, &credits, expected, watch, books).await? {
                 Found::ByBalance(more) => {
                     credits.extend(more);
                     METHOD_BALANCE
@@ -101,6 +117,30 @@ impl EthereumNode {
             },
         };
         Ok(ScannedBlock { header: *expected, credits, spends: Vec::new(), method: Some(method.to_owned()) })
+    }
+
+    /// What was paid in blocks without state before this one, the first whose calls are told. `None` where its own
+    /// balances cannot be had either: the gap goes on.
+    async fn close_gap(
+        &self,
+        told: &Told,
+        credits: &[Credit],
+        header: &Header,
+        watch: &SharedWatch,
+        books: &Books,
+    ) -> Result<Option<Vec<Credit>>, Fault> {
+        match self.by_balance(told, credits, header, watch, books).await {
+            Ok(Found::ByBalance(more)) => Ok(Some(more)),
+            Ok(Found::TopLevel) => Ok(None),
+            Err(fault) if fault.kind == FaultKind::Unable => {
+                let (chain, node, block) = (&self.plan.id, self.label(), header.block.hash);
+                let why = &fault.error;
+                tracing::error!(%chain, node, %block, %why, "blocks without state are not settled");
+                counter!("tally_incidents_total", "kind" => "state_gap_unsettled").increment(1);
+                Ok(Some(Vec::new()))
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     /// All that the node has to tell of a block, asked for at once.

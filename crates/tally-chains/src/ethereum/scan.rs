@@ -216,6 +216,7 @@ fn credit(
         amount: BaseUnits::from_units(units),
         script,
         inputs: Vec::new(),
+        difference: None,
     });
 }
 

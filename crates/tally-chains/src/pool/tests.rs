@@ -301,6 +301,7 @@ async fn a_node_that_stands_still_is_left_for_one_that_moves() {
     assert_eq!(told.last(), Some(&(hash("abcdefgh"), "b")));
     assert_eq!(counts.count("tally_endpoint_faults_total", "endpoint=a kind=lagging"), 1);
     assert_eq!(pool.switches(), 1);
+    assert_eq!(counts.count("tally_endpoint_switches_total", "chain=btc"), 1);
     // A little ahead is nothing.
     let pool = self::pool([(Mood::Well, "abc"), (Mood::Well, "abcde")]);
     for _ in 0..30 {
@@ -353,4 +354,25 @@ async fn an_answer_that_comes_late_does_not_switch_elsewhere() {
     };
     let (late, ()) = tokio::join!(slow, meanwhile);
     assert_eq!((late.unwrap(), pool.current().unwrap().name, pool.switches()), ("b", "c", 1));
+}
+
+/// `b` is ahead of `a` for long enough, but by the time that is found, `a` is not the one in use any more.
+#[tokio::test(start_paused = true)]
+async fn a_survey_that_comes_late_does_not_switch() {
+    let counts = Meters::default();
+    let _counting = counts.begin();
+    let pool = pool([(Mood::Well, "abc"), (Mood::Well, "abcdefgh"), (Mood::Well, "abc")]);
+    assert_eq!(tip(&pool).await, Ok((hash("abc"), "a")));
+    pool.look_around(0, Instant::now()).await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    lock(&pool.course).current = 2;
+    let before = pool.switches();
+    pool.look_around(0, Instant::now()).await;
+    assert_eq!((pool.current().unwrap().name, pool.switches()), ("c", before));
+    assert_eq!(counts.count("tally_endpoint_faults_total", "kind=lagging"), 0, "a is not blamed for it");
+    // Had it stayed in use, it would have been left.
+    lock(&pool.course).current = 0;
+    pool.look_around(0, Instant::now()).await;
+    assert_eq!((pool.current().unwrap().name, pool.switches()), ("b", before + 1));
+    assert_eq!(counts.count("tally_endpoint_faults_total", "endpoint=a kind=lagging"), 1);
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use rust_decimal::Decimal;
 use tally_types::{
-    BaseUnits, BlockRef, ChainId, Currency, DepositKey, Face, Height, MerchantId, OrderId, OutPoint, Script,
-    Span, WalletId,
+    BaseUnits, BlockRef, ChainId, Currency, DepositKey, Difference, Face, Height, MerchantId, OrderId,
+    OutPoint, Script, Span, WalletId,
 };
 
 use super::*;
@@ -67,6 +67,7 @@ fn deposit() -> Deposit {
         script: script(),
         first_seen: at(),
         inputs: vec![OutPoint { txid: "cd".repeat(32).parse().unwrap(), vout: 0 }],
+        difference: None,
     }
 }
 
@@ -140,6 +141,7 @@ fn chain_samples() -> Vec<(Subject, Fact)> {
         watched_through: through,
         observed_at: at(),
         finalized: None,
+        methods: Vec::new(),
     };
     let facts: Vec<Fact> = vec![
         connected.into(),
@@ -327,6 +329,34 @@ fn a_shard_is_written_only_where_there_are_several() {
 fn what_is_written_reads_back() {
     for event in samples() {
         assert_eq!(Event::from_json(&event.to_json().unwrap()).unwrap(), event);
+    }
+}
+
+#[test]
+fn what_was_found_otherwise_says_how_and_over_which_blocks() {
+    let difference = Difference { since: Height::new(480), received: BaseUnits::from_units(200_000) };
+    let deposit = Deposit { difference: Some(difference), inputs: Vec::new(), ..deposit() };
+    let checkpoint = ChainCheckpointed {
+        chain: chain(),
+        part: 0,
+        parts: 1,
+        headers: vec![block(500)],
+        deposits: vec![CheckpointDeposit { deposit: deposit.clone(), stage: CheckpointStage::Gone }],
+        watched_through: Position::new(42),
+        observed_at: at(),
+        finalized: None,
+        methods: vec![(Height::new(500), "balance".to_owned())],
+    };
+    let mined = DepositMined { chain: chain(), deposit, block: block(500), replaces: None };
+    for fact in [Fact::from(mined), Fact::from(checkpoint)] {
+        let event = Event::new(Subject::chain(&chain(), 0, 0), fact, at());
+        let bytes = event.to_json().unwrap();
+        assert!(
+            String::from_utf8(bytes.clone())
+                .unwrap()
+                .contains(r#""difference":{"since":480,"received":"200000"}"#)
+        );
+        assert_eq!(Event::from_json(&bytes).unwrap(), event);
     }
 }
 

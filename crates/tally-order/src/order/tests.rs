@@ -154,6 +154,7 @@ impl Story {
                 script: terms.script,
                 first_seen: story.now,
                 inputs: Vec::new(),
+                difference: None,
             };
             (terms.chain, deposit, word("for:").map(|old| key(&old)))
         };

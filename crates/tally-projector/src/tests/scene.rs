@@ -152,6 +152,7 @@ impl Scene {
             script: script(to),
             first_seen: self.now(),
             inputs: Vec::new(),
+            difference: None,
         }
     }
 

@@ -47,6 +47,10 @@ impl Tracker {
             deposits,
             watched_through,
             observed_at: self.observed_at(),
+            methods: match part {
+                0 => self.methods.iter().map(|(height, method)| (*height, method.clone())).collect(),
+                _ => Vec::new(),
+            },
             finalized: Some(self.finalized).filter(|height| *height > Height::default()),
         })
     }

@@ -118,6 +118,7 @@ impl<'a> Draft<'a> {
             script: credit.script.clone(),
             first_seen,
             inputs: credit.inputs.iter().copied().filter(is_real).take(INPUTS_MAX).collect(),
+            difference: credit.difference,
         };
         (deposit, replaces)
     }

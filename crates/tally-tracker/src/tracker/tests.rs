@@ -88,6 +88,26 @@ fn a_run_is_one_fact_and_the_new_bottom() {
     assert_eq!(story.block(header(901, 0, 0), &[], &[]), "+901");
     assert_eq!((story.tracker.base(), story.tracker.tip()), (Some(block(900, 0)), Some(block(901, 0))));
     assert_eq!(story.tell(run), Err(Refusal::NotLinked { block: block(900, 0) }));
+    let run = |from: u64, parent: u8, through: u64| Input::Run {
+        from: Height::new(from),
+        prev: hash(from - 1, parent),
+        last: header(from + 50, 0, 0),
+        watched_through: Position::new(through),
+        method: None,
+        looked_at: None,
+    };
+    assert_eq!(
+        story.tell(run(902, 1, 1)),
+        Err(Refusal::NotLinked { block: block(952, 0) }),
+        "over another parent"
+    );
+    assert_eq!(story.tell(run(903, 0, 1)), Err(Refusal::NotLinked { block: block(953, 0) }), "with a gap");
+    assert_eq!(
+        story.tell(run(902, 0, 0)),
+        Err(Refusal::MatchedTooEarly { block: block(952, 0) }),
+        "for fewer addresses than the branch was watched for"
+    );
+    assert_eq!(story.tell(run(902, 0, 1)).unwrap(), "+902..952");
     assert_eq!(story.refolded(), story.tracker);
 }
 
@@ -168,4 +188,42 @@ fn facts_of_other_chains_change_nothing() {
     }
     assert_eq!(story.tracker, before);
     assert_eq!(other.deposit_count(), 1);
+}
+
+#[test]
+fn how_blocks_were_read_is_known_of_the_branch() {
+    let mut story = Story::new();
+    let mut read = |height: u64, branch: u8, parent: u8, method: Option<&str>| {
+        let mut block = scanned(header(height, branch, parent), &[], &[]);
+        block.method = method.map(str::to_owned);
+        story.tell(Input::Block { block: &block, looked_at: None, present: None }).unwrap();
+        story.tracker.clone()
+    };
+    read(7, 0, 0, Some("trace"));
+    read(8, 0, 0, Some("toplevel"));
+    read(9, 0, 0, Some("balance"));
+    let tracker = read(10, 0, 0, None);
+    let methods = |tracker: &Tracker| {
+        let known = (6..=11).map(|height| tracker.method_at(Height::new(height)).unwrap_or("-").to_owned());
+        known.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(methods(&tracker), "- trace toplevel balance - -");
+    let tracker = read(9, 1, 0, Some("trace"));
+    assert_eq!(methods(&tracker), "- trace toplevel trace - -", "what left is not known any more");
+    let checkpoint = story.tracker.decide(Input::Checkpoint, story.now).unwrap();
+    let mut again = Tracker::new(chain(), Settings::default());
+    checkpoint.iter().for_each(|fact| again.apply(fact));
+    assert_eq!(methods(&again), methods(&tracker), "a checkpoint has it");
+    assert_eq!(again, tracker);
+    for height in 10..=200 {
+        let tracker = {
+            let mut block = scanned(header(height, 1, 1), &[], &[]);
+            block.method = Some("trace".to_owned());
+            story.tell(Input::Block { block: &block, looked_at: None, present: None }).unwrap();
+            &story.tracker
+        };
+        let known = (0..=height).filter(|height| tracker.method_at(Height::new(*height)).is_some()).count();
+        assert!(known <= 145, "{known} at {height}");
+    }
+    assert_eq!(story.refolded(), story.tracker);
 }

@@ -74,6 +74,7 @@ async fn a_block_that_was_never_connected_is_taken_back() {
         script: script(1),
         first_seen: scene.now(),
         inputs: Vec::new(),
+        difference: None,
     };
     let fact = tally_events::DepositMined { chain: super::scene::chain(), deposit, block, replaces: None };
     let subject = super::scene::subject();

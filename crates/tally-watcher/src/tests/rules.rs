@@ -416,3 +416,42 @@ async fn headers_of_two_branches_are_not_matched_as_one() {
     scene.settled().await;
     assert!(!scene.trace().contains("mined"), "{}", scene.trace());
 }
+
+#[tokio::test(start_paused = true)]
+async fn blocks_of_two_branches_are_no_run() {
+    let mut scene = Scene::with_height(59);
+    scene.quote(1, 0);
+    let (node, paid) = (scene.node(), scene.node().pay(&script(1), 1000));
+    node.mine(341);
+    let first = node.tip_block();
+    // The other branch, which the node names until it has told of 100 blocks, does not have the payment.
+    node.fork_at(50);
+    assert!(node.evict(&paid));
+    node.mine(350);
+    *scene.nodes.changes_back.lock().unwrap() = Some((100, first.hash));
+    scene.start();
+    scene.until("the alarm", |scene| scene.handle().health().stalled.is_some()).await;
+    assert_eq!(scene.trace(), "+0 +1..99", "what the first has below is not passed over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reorg_recalls_what_was_paid_up_to_the_fork() {
+    let mut scene = Scene::with_height(10);
+    scene.config.native = Some("BTC".parse().unwrap());
+    scene.quote(1, 0);
+    scene.start();
+    scene.settled().await;
+    for amount in [700, 30] {
+        scene.node().pay(&script(1), amount);
+        scene.node().mine(1);
+        scene.settled().await;
+    }
+    assert!(scene.nodes.recalled.lock().unwrap().is_empty(), "nothing has left");
+    let fork = scene.node().block_at(11).unwrap().block;
+    scene.node().reorg(1, 2, &[]);
+    scene.settled().await;
+    let recalled = scene.nodes.recalled.lock().unwrap().clone();
+    let [(through, paid)] = recalled.as_slice() else { panic!("{recalled:?}") };
+    assert_eq!(*through, fork);
+    assert_eq!(paid.iter().map(|(_, amount)| amount.units()).collect::<Vec<_>>(), [700], "not what leaves");
+}

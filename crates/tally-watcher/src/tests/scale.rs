@@ -332,6 +332,7 @@ async fn a_find_on_another_branch_is_not_believed() {
         script: script(1),
         first_seen: scene.now(),
         inputs: Vec::new(),
+        difference: None,
     };
     let rescan = request(&scene, 0, 1).await;
     let asked = scene.log.facts().last().unwrap().position;

@@ -157,7 +157,7 @@ impl BlockSource for Nodes {
         self.node().work(block).await
     }
 
-    fn recall(&self, through: BlockRef, paid: &[(Script, BaseUnits)]) {
+    fn recall(&self, through: BlockRef, _method: Option<&str>, paid: &[(Script, BaseUnits)]) {
         self.recalled.lock().unwrap().push((through, paid.to_vec()));
     }
 

@@ -50,8 +50,9 @@ fn the_way_back_leads_over_blocks_without_state() {
     ledger.skip(hash(2), hash(1), HashMap::from([(address(1), moved(5, 0)), (address(3), moved(7, 0))]));
     ledger.skip(hash(3), hash(2), HashMap::from([(address(1), moved(0, 2))]));
     let back = ledger.back(hash(3), hash(4), &set(&[1, 2, 3]));
-    assert_eq!(back.known.get(&address(1)), Some(&(100.into(), moved(5, 2))));
-    assert_eq!(back.known.get(&address(2)), Some(&(200.into(), moved(0, 0))));
+    let base = |balance: u64, moved, blocks| Base { balance: balance.into(), moved, blocks };
+    assert_eq!(back.known.get(&address(1)), Some(&base(100, moved(5, 2), Some(2))));
+    assert_eq!(back.known.get(&address(2)), Some(&base(200, moved(0, 0), Some(2))));
     assert_eq!((back.known.get(&address(3)), back.moved.get(&address(3))), (None, Some(&moved(7, 0))));
     assert_eq!((back.blocks, back.awaits), (2, None));
     // Another branch does not lead there.
@@ -67,7 +68,7 @@ fn the_way_back_leads_over_blocks_without_state() {
 #[test]
 fn what_was_presumed_counts_once() {
     let mut ledger = Ledger::default();
-    ledger.presume(at(1), balances(&[(1, 100), (2, 0)]));
+    ledger.presume(at(1), balances(&[(1, 100), (2, 0)]), false);
     ledger.skip(hash(2), hash(1), HashMap::new());
     let all = set(&[1, 2]);
     assert_eq!(ledger.back(hash(2), hash(3), &all).known.len(), 2);
@@ -84,8 +85,9 @@ fn a_block_that_is_looked_at_for_more_addresses_keeps_the_others() {
     ledger.skip(hash(2), hash(1), HashMap::from([(address(2), moved(6, 0))]));
     ledger.skip(hash(2), hash(1), HashMap::from([(address(1), moved(5, 0))]));
     let back = ledger.back(hash(2), hash(3), &set(&[1, 2]));
-    assert_eq!(back.known.get(&address(1)), Some(&(0.into(), moved(5, 0))));
-    assert_eq!(back.known.get(&address(2)), Some(&(0.into(), moved(6, 0))));
+    let moved_of = |n: u8| back.known.get(&address(n)).map(|base| (base.balance, base.moved));
+    assert_eq!(moved_of(1), Some((0.into(), moved(5, 0))));
+    assert_eq!(moved_of(2), Some((0.into(), moved(6, 0))));
 }
 
 #[test]
@@ -118,7 +120,8 @@ proptest! {
                 ledger.skip(hash(n), hash(n - 1), HashMap::from([(address(1), moves)]));
                 continue;
             }
-            let (had, mut since) = ledger.back(hash(n - 1), hash(n), &who).known[&address(1)];
+            let base = ledger.back(hash(n - 1), hash(n), &who).known[&address(1)];
+            let (had, mut since) = (base.balance, base.moved);
             since.add(moves);
             match rest(had, since, balance.into()) {
                 Rest::None => {}

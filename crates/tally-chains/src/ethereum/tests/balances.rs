@@ -286,7 +286,7 @@ async fn what_was_paid_before_a_restart_stands_for_its_state() {
         let source = world.source();
         if let Some(paid) = paid {
             let shop = Script::from_bytes(&const_hex::decode(&SHOP[2..]).unwrap()).unwrap();
-            source.recall(header(&source, 2).await.block, &[(shop, BaseUnits::from_units(paid))]);
+            source.recall(header(&source, 2).await.block, None, &[(shop, BaseUnits::from_units(paid))]);
         }
         for (height, expected) in (3..7).zip(AFTER_GAP) {
             assert_eq!(scan(&source, height, &shop()).await, expected, "{name} {height}");
@@ -306,7 +306,7 @@ async fn a_rescan_over_blocks_found_by_balance_pays_nothing_twice() {
     let world = world([gap_blocks(), vec![Happened::default(); 20]].concat());
     let source = world.source();
     let shop_script = Script::from_bytes(&const_hex::decode(&SHOP[2..]).unwrap()).unwrap();
-    source.recall(header(&source, 2).await.block, &[(shop_script, BaseUnits::from_units(1_000_000))]);
+    source.recall(header(&source, 2).await.block, None, &[(shop_script, BaseUnits::from_units(1_000_000))]);
     let with_state = [
         "balance: balance=10",
         "balance: value=100",
@@ -333,6 +333,95 @@ async fn a_rescan_over_blocks_found_by_balance_pays_nothing_twice() {
         1,
         "nobody knows, so it is said"
     );
+}
+
+/// What a block's difference is the rest of, as `since: received`.
+async fn sum(source: &Arc<dyn BlockSource>, height: u64, watch: &SharedWatch) -> String {
+    let header = header(source, height).await;
+    let block = source.scan(&header, watch).await.unwrap();
+    let sums = block.credits.iter().filter_map(|credit| credit.difference);
+    sums.map(|sum| format!("{}: {}", sum.since, sum.received)).collect()
+}
+
+#[tokio::test]
+async fn differences_say_which_blocks_they_are_over() {
+    type Row = (&'static str, Option<(u128, Option<&'static str>)>, u64, &'static str, &'static str);
+    // What is recalled, the state that there is at last, and the sums of blocks 7 and 8.
+    let rows: [Row; 5] = [
+        ("the state at the gap's beginning was read", None, 7, "3: 1110", "8: 7"),
+        ("it can be read by now", None, 0, "3: 1110", "8: 7"),
+        ("told at a start", Some((1_000_000, Some("balance"))), 7, "0: 1001110", "8: 7"),
+        ("told at a start in a gap", Some((1_000_000, Some("toplevel"))), 7, "0: 1001110", "8: 7"),
+        ("less was told than there was", Some((999_000, Some("toplevel"))), 0, "0: 1001110", "8: 7"),
+    ];
+    for (name, recalled, state_from, seventh, eighth) in rows {
+        let world = gap();
+        let source = world.source();
+        if let Some((paid, method)) = recalled {
+            let shop = Script::from_bytes(&const_hex::decode(&SHOP[2..]).unwrap()).unwrap();
+            let through = header(&source, 2).await.block;
+            source.recall(through, method, &[(shop, BaseUnits::from_units(paid))]);
+        } else if state_from > 0 {
+            assert_eq!(scan(&source, 2, &shop()).await, "balance:");
+        }
+        *world.state_from.lock().unwrap() = 7;
+        for (height, expected) in (3..7).zip(AFTER_GAP) {
+            assert_eq!(scan(&source, height, &shop()).await, expected, "{name} {height}");
+        }
+        *world.state_from.lock().unwrap() = state_from;
+        let told = (sum(&source, 7, &shop()).await, sum(&source, 8, &shop()).await);
+        assert_eq!(told, (seventh.to_owned(), eighth.to_owned()), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_in_a_gap_looks_below_the_state_that_is_there() {
+    for (name, method, expected) in [
+        ("the gap is open", "toplevel", "balance: balance=17"),
+        ("it was settled", "balance", "balance: balance=7"),
+        ("there was none", "trace", "balance: balance=7"),
+    ] {
+        let world = world(vec![Happened::default(), by_contract(SHOP, 10), by_contract(SHOP, 7)]);
+        let source = world.source();
+        let shop_script = Script::from_bytes(&const_hex::decode(&SHOP[2..]).unwrap()).unwrap();
+        let told = BaseUnits::from_units(1_000_000);
+        source.recall(header(&source, 2).await.block, Some(method), &[(shop_script, told)]);
+        assert_eq!(scan(&source, 3, &shop()).await, expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn calls_after_blocks_without_state_settle_them() {
+    let counts = Meters::default();
+    let _counting = counts.begin();
+    let happened = [gap_blocks(), vec![Happened::default(), by_contract(SHOP, 5)]].concat();
+    let world = world(happened);
+    let source = world.source();
+    assert_eq!(scan(&source, 2, &shop()).await, "balance:");
+    *world.state_from.lock().unwrap() = 7;
+    for (height, expected) in (3..7).zip(AFTER_GAP) {
+        assert_eq!(scan(&source, height, &shop()).await, expected, "{height}");
+    }
+    // Another node stands in its place: it has calls, and the state from block 8 on.
+    *world.state_from.lock().unwrap() = 8;
+    world.node.answers("debug_traceBlockByHash", |params| {
+        assert!(number(&params[0]) > 6);
+        Ok(json!([]))
+    });
+    let again = self::source(&json!({}), &[&world.node]);
+    // All that was told, less what the shop paid out.
+    again.recall(
+        header(&again, 6).await.block,
+        Some("toplevel"),
+        &[(
+            Script::from_bytes(&const_hex::decode(&SHOP[2..]).unwrap()).unwrap(),
+            BaseUnits::from_units(958_050),
+        )],
+    );
+    assert_eq!(scan(&again, 7, &shop()).await, "toplevel:", "an empty block whose state is gone too");
+    assert_eq!(scan(&again, 8, &shop()).await, "trace: balance=1017");
+    assert_eq!(scan(&again, 9, &shop()).await, "trace:", "what calls do not tell is not asked for otherwise");
+    assert_eq!(counts.count("tally_incidents_total", "kind=state_gap"), 1);
 }
 
 #[tokio::test]

@@ -112,3 +112,58 @@ async fn what_is_final_is_told_where_the_chain_says() {
     node.fails(Some(500));
     assert!(source.finalized().await.is_err());
 }
+
+/// The tip moves between the question for a block and the one for the tip's number.
+#[tokio::test]
+async fn a_block_that_comes_between_two_questions_is_not_taken_for_absent() {
+    let (node, tip) = node(31_337, 3);
+    let source = source(&json!({}), &[&node]);
+    assert_eq!(source.at(Height::new(4)).await.unwrap(), None, "nothing moves: it is above the tip");
+    let moved = Arc::clone(&tip);
+    node.answers("eth_getBlockByNumber", move |params| {
+        let mut tip = moved.lock().unwrap();
+        let height = if params[0] == "latest" { *tip } else { number(&params[0]) };
+        let told = if height <= *tip { block(height, params[1] == true) } else { Value::Null };
+        // The next block comes right after the answer.
+        *tip = (*tip).max(4);
+        Ok(told)
+    });
+    let error = source.at(Height::new(4)).await.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("absent under the tip 4"), "{error}");
+    assert_eq!(source.at(Height::new(4)).await.unwrap().unwrap().block.height.get(), 4);
+    assert_eq!(source.at(Height::new(5)).await.unwrap(), None);
+}
+
+/// The other way round: what the tip's number promised is gone when its block is asked for.
+#[tokio::test]
+async fn a_tip_that_goes_back_between_two_questions_is_not_believed_half() {
+    type Row = (&'static str, fn(u64) -> Value, &'static str);
+    let rows: [Row; 2] = [
+        ("null", |_| Value::Null, "absent"),
+        ("another block", |height| block(height.saturating_sub(1), false), "is told as block"),
+    ];
+    for (name, answer, told) in rows {
+        let (node, tip) = node(31_337, 5);
+        let source = source(&json!({}), &[&node]);
+        let seen = source.tip().await.unwrap();
+        assert_eq!(seen.block.height.get(), 5);
+        node.answers("eth_getBlockByNumber", move |params| {
+            Ok(if params[0] == "latest" { block(4, false) } else { answer(number(&params[0])) })
+        });
+        let error = source.at(Height::new(5)).await.unwrap_err();
+        assert!(error.is_transient() && error.to_string().contains(told), "{name}: {error}");
+        // The node has gone back by now.
+        *tip.lock().unwrap() = 4;
+        let (header, watch) = (seen, watching(&[&SHOP[2..]]));
+        let error = source.scan(&header, &watch).await.unwrap_err();
+        assert!(error.is_transient() && error.to_string().contains("is absent"), "{name}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_chain_without_a_latest_block_is_asked_again() {
+    let (node, _) = node(31_337, 5);
+    node.says("eth_getBlockByNumber", Ok(Value::Null));
+    let error = source(&json!({}), &[&node]).tip().await.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("there is no latest block"), "{error}");
+}

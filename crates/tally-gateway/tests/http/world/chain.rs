@@ -76,6 +76,7 @@ impl World {
             script: terms.script.clone(),
             first_seen: self.now(),
             inputs: Vec::new(),
+            difference: None,
         };
         let chain = terms.chain.to_string();
         let seen = DepositSeen { chain: terms.chain.clone(), deposit: deposit.clone(), replaces: None };
