@@ -30,6 +30,9 @@ use crate::upkeep::{self, ModelFolder, Rebuilder, Upkeep, keep_copy};
 const MODEL_CACHE: u64 = 128 * 1024 * 1024;
 const WATCH_CACHE: u64 = 64 * 1024 * 1024;
 
+/// How long giving leases back may take.
+const RELEASE_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// How often simulated nodes are looked at: a payment shows at once.
 const SANDBOX_POLL: Span = Span::from_millis(200);
 
@@ -257,9 +260,16 @@ impl Services {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = stop.cancelled() => Ok("duties"),
+                () = stop.cancelled() => {}
                 never = duties.run() => match never {},
             }
+            // Another takes over at once, and need not wait until the leases have run out.
+            match tokio::time::timeout(RELEASE_MAX, duties.release()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "the leases of duties run out by themselves"),
+                Err(_) => tracing::debug!("the leases of duties run out by themselves"),
+            }
+            Ok("duties")
         });
         Ok(())
     }
