@@ -1,5 +1,6 @@
 //! The services as tasks, in one process or apart: the same code paths either way.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tally_courier::{CourierOptions, HttpCourier};
@@ -219,7 +220,7 @@ impl Services {
             source: chain.source.clone(),
             log: parts.log(),
             lease: parts.lease(),
-            store: Arc::new(SledStore::open(&dir, WATCH_CACHE)?),
+            store: Arc::new(open_or_anew(&dir, WATCH_CACHE)?),
             clock: parts.clock.clone(),
         };
         let watcher = Watcher::new(config, ports);
@@ -400,12 +401,23 @@ pub(super) fn faces(parts: &Parts, model: Arc<Model>, rates: watch::Receiver<Arc
 pub(super) async fn open_model_store(folder: &ModelFolder) -> anyhow::Result<Arc<SledStore>> {
     let folder = folder.clone();
     let store = tokio::task::spawn_blocking(move || {
-        let store = SledStore::open(&folder.current(), MODEL_CACHE)?;
+        let store = open_or_anew(&folder.current(), MODEL_CACHE)?;
         // Only after the one in use could be opened: nobody else has it.
         folder.remove_others()?;
         anyhow::Ok(store)
     });
     Ok(Arc::new(store.await??))
+}
+
+/// Opens a store; a damaged one is made again from the log.
+fn open_or_anew(dir: &Path, cache_bytes: u64) -> anyhow::Result<SledStore> {
+    let (store, damage) = SledStore::open_or_anew(dir, cache_bytes)?;
+    if let Some(error) = damage {
+        let error = anyhow::Error::from(error);
+        tracing::error!(dir = %dir.display(), "a damaged store is made again from the log: {error:#}");
+        metrics::counter!("tally_incidents_total", "kind" => "store_damaged").increment(1);
+    }
+    Ok(store)
 }
 
 fn first_end(
