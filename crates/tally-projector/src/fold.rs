@@ -26,6 +26,8 @@ mod orders;
 
 pub(crate) use deliveries::NOTIFY;
 use orders::Facets;
+#[cfg(test)]
+pub(crate) use orders::kind_byte;
 
 /// What a commit made durable.
 #[derive(Debug, Default)]
