@@ -26,8 +26,6 @@ mod orders;
 
 pub(crate) use deliveries::NOTIFY;
 use orders::Facets;
-#[cfg(test)]
-pub(crate) use orders::kind_byte;
 
 /// What a commit made durable.
 #[derive(Debug, Default)]

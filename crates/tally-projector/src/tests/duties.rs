@@ -252,7 +252,7 @@ async fn each_looks_after_the_groups_it_holds() {
     }
     let mut service = service(&scene, &lease, None).await;
     scene.wait(24 * 60);
-    let own = (1..=40).filter(|number| order_id(*number).partition() % 4 == 0).count();
+    let own = (1..=40).filter(|number| order_id(*number).partition().is_multiple_of(4)).count();
     assert!(own > 0 && own < 40);
     assert_eq!(service.round(&scene).await, own);
 }

@@ -6,7 +6,7 @@ use tally_events::{
     AcceptedDeposit, ChainFinalized, DeliveryOutcome, Fact, LatePolicy, OrderAccepted, OrderExpired,
     OrderUnwatched, Subject,
 };
-use tally_order::Status;
+use tally_order::{DeadlineKind, Status};
 use tally_ports::{ReadModel, Store};
 use tally_testkit::{MemoryStore, chain_id, order_id, script};
 use tally_types::{Height, Position, Span};
@@ -17,6 +17,15 @@ use crate::{Options, keys};
 
 fn bytes(key: impl AsRef<[u8]>) -> Vec<u8> {
     key.as_ref().to_vec()
+}
+
+/// A deadline's kind as it stands in keys.
+fn kind_byte(kind: DeadlineKind) -> u8 {
+    match kind {
+        DeadlineKind::Expiry => 1,
+        DeadlineKind::Invalidation => 2,
+        DeadlineKind::Unwatch => 3,
+    }
 }
 
 /// Folds what is new into the store, and answers which orders were completed and then undone, and which statuses were
@@ -40,7 +49,7 @@ fn check_indexes(store: &MemoryStore, orders: u64, when: &str) {
         let id = order_id(number);
         let Some((order, _)) = crate::rows::order(store as &dyn Store, &id).unwrap() else { continue };
         if let Some(next) = order.next_deadline() {
-            expected.insert(bytes(keys::deadline(next.at, crate::fold::kind_byte(next.kind), &id)));
+            expected.insert(bytes(keys::deadline(next.at, kind_byte(next.kind), &id)));
         }
         if let Some(at) = order.closed_since() {
             expected.insert(bytes(keys::closed(at, &id)));
