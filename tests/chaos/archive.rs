@@ -104,21 +104,22 @@ async fn moves(dir: &Path, settings: &[(String, String)]) {
     let backup = dir.join("backup");
     done(&config, &["backup", "--to", backup.to_str().unwrap()]);
     dev.stop();
-    if !settings.iter().any(|(_, value)| value == "nats") {
-        restores(dir, &backup, &before, all);
+    // And so does the daily copy alone, which was written before anything left the log.
+    for (name, from) in [("backup", backup), ("copy", data.join("copy"))] {
+        restores(dir, name, &from, &before, all);
     }
 }
 
-/// The embedded log of another data folder, filled from the backup.
-fn restores(dir: &Path, backup: &Path, before: &str, all: u64) {
-    let (data, config) = (dir.join("restored"), dir.join("restored.toml"));
+/// The embedded log of another data folder, filled from a backup or a copy, of whichever log.
+fn restores(dir: &Path, name: &str, from: &Path, before: &str, all: u64) {
+    let (data, config) = (dir.join(format!("restored-{name}")), dir.join(format!("restored-{name}.toml")));
     write_config(&config, &data, &dir.join("data"), "127.0.0.1:9");
-    let report = done(&config, &["restore", "--from", backup.to_str().unwrap(), "--json"]);
+    let report = done(&config, &["restore", "--from", from.to_str().unwrap(), "--json"]);
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["archive_segments"], archive(&config)["segments"], "{report}");
     assert_eq!(archive(&config)["orders"], all);
     assert_eq!(archive(&config)["purged_through"], 0, "the restored log has everything yet");
-    assert_eq!(table(&config), before, "restored");
+    assert_eq!(table(&config), before, "restored from the {name}");
     // Damage is found, and said.
     let path = data.join("archive").join("segment-00000001.jsonl");
     let mut bytes = std::fs::read(&path).unwrap();

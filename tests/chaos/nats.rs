@@ -19,12 +19,19 @@ pub(crate) struct Server {
     port: u16,
     monitor: u16,
     config: PathBuf,
+    /// What stands before the host in a URL.
+    login: String,
     child: Child,
 }
 
 impl Server {
     /// Starts one with its store in `dir`.
     pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_for(dir, None)
+    }
+
+    /// The same, for whoever has this name and password.
+    pub(crate) fn start_for(dir: &Path, user: Option<(&str, &str)>) -> Self {
         let [port, monitor] = free_ports();
         let config = dir.join("nats.conf");
         let store = dir.join("nats");
@@ -32,9 +39,16 @@ impl Server {
             "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
              jetstream {{ store_dir: {store:?}, sync_interval: always }}\n"
         );
+        let login = user.map(|(name, password)| format!("{name}:{password}@")).unwrap_or_default();
+        let text = match user {
+            Some((name, password)) => {
+                format!("{text}authorization {{ user: {name:?}, password: {password:?} }}\n")
+            }
+            None => text,
+        };
         std::fs::write(&config, text).unwrap();
         let child = spawn(&config);
-        let server = Self { port, monitor, config, child };
+        let server = Self { port, monitor, config, login, child };
         server.wait();
         server
     }
@@ -54,7 +68,7 @@ impl Server {
         let pair = |name: &str, value: String| (name.to_owned(), value);
         vec![
             pair("TALLY_LOG_KIND", "nats".to_owned()),
-            pair("TALLY_LOG_URL", format!("[\"nats://127.0.0.1:{}\"]", self.port)),
+            pair("TALLY_LOG_URL", format!("[\"nats://{}127.0.0.1:{}\"]", self.login, self.port)),
             pair("TALLY_LOG_MONITOR", format!("[\"http://127.0.0.1:{}\"]", self.monitor)),
         ]
     }

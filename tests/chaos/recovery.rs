@@ -59,6 +59,66 @@ async fn a_rebuild_changes_nothing_and_tells_nobody_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_read_models_and_copies_do_not_stop_a_start() {
+    let _alone = crate::stand::alone().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (data, config) = (dir.path().join("data"), dir.path().join("tally.toml"));
+    let dev = Dev::start(&data);
+    let (notify_url, told) = sink().await;
+    busy(&dev, &notify_url).await;
+    write_config(&config, &data, &data, &dev.text("admin"));
+    let before = table(&config);
+    let notified = told.lock().unwrap().clone();
+    dev.kill();
+    for store in ["model", "watch-btc"] {
+        std::fs::write(data.join(store).join("conf"), b"not what was written").unwrap();
+    }
+    // As a loss of power may leave the file that was written last: its length, and not what was in it.
+    let mut files: Vec<_> =
+        std::fs::read_dir(data.join("copy")).unwrap().map(|file| file.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    files.sort();
+    let last = files.last().unwrap();
+    let mut bytes = std::fs::read(last).unwrap();
+    let end = bytes.len() - 700;
+    bytes[end..].fill(0);
+    *bytes.last_mut().unwrap() = b'\n';
+    std::fs::write(last, bytes).unwrap();
+    let dev = Dev::start(&data);
+    write_config(&config, &data, &data, &dev.text("admin"));
+    let after = table(&config);
+    for line in before.lines() {
+        assert!(after.contains(line), "{line}");
+    }
+    // Payments of the chain whose watch set is new are found as before.
+    let shop = Shop::new(&dev.said, &notify_url);
+    let book = Book::default();
+    shop.order(&book, "after", "BTC", true).await.expect("an order");
+    let mut status = String::new();
+    for _ in 0..100 {
+        status =
+            shop.query("after").await.expect("an answer").1["status"].as_str().unwrap_or_default().to_owned();
+        if status == "paid" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(status, "paid");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let again = told.lock().unwrap().clone();
+    for (what, times) in &notified {
+        assert_eq!(again.get(what), Some(times), "{what:?} was told again");
+    }
+    dev.stop();
+    // The copy has what was cut off again, and everything since.
+    let (whole, restored) = (table(&config), dir.path().join("restored"));
+    let from_copy = dir.path().join("copy.toml");
+    write_config(&from_copy, &restored, &data, "127.0.0.1:9");
+    done(&from_copy, &["restore", "--from", data.join("copy").to_str().unwrap()]);
+    assert_eq!(table(&from_copy), whole);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_and_the_daily_copy_restore_everything() {
     let _alone = crate::stand::alone().await;
     let dir = tempfile::tempdir().unwrap();

@@ -65,8 +65,17 @@ impl Shop {
     }
 
     pub(crate) async fn checkout(&self, own_id: &str, currency: &str) -> Option<(u16, Value)> {
-        let fields =
-            [("out_trade_id", own_id), ("pay_currency", currency), ("email", "plant.ed@customer.example")];
+        self.checkout_for(own_id, currency, "plant.ed@customer.example").await
+    }
+
+    /// The same for a customer's address.
+    pub(crate) async fn checkout_for(
+        &self,
+        own_id: &str,
+        currency: &str,
+        email: &str,
+    ) -> Option<(u16, Value)> {
+        let fields = [("out_trade_id", own_id), ("pay_currency", currency), ("email", email)];
         self.signed("/order/checkout", &fields).await
     }
 

@@ -124,3 +124,43 @@ fn pure_crates_have_no_way_to_do_anything() {
         }
     }
 }
+
+/// Every file below a folder that is a source of tests.
+fn sources(dir: &std::path::Path, found: &mut String) {
+    for entry in std::fs::read_dir(dir).expect("it is there") {
+        let path = entry.expect("it is there").path();
+        let is_source = path.extension().is_some_and(|extension| extension == "rs" || extension == "py");
+        if path.is_dir() {
+            sources(&path, found);
+        } else if is_source {
+            found.push_str(&std::fs::read_to_string(&path).expect("it is there"));
+        }
+    }
+}
+
+#[test]
+fn every_promise_names_a_test_that_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it is there");
+    let mut all = String::new();
+    sources(&root.join("crates"), &mut all);
+    sources(&root.join("tests"), &mut all);
+    let page = std::fs::read_to_string(root.join("docs/acknowledgements.md")).expect("it is there");
+    let mut promises = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let proofs = row.trim_end_matches(" |").rsplit(" | ").next().expect("it is there");
+        let named: Vec<&str> = proofs.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "no test: {row}");
+        for name in named {
+            let exists = if name.contains('/') {
+                root.join(name).exists() || root.join("crates/tally-log").join(name).exists()
+            } else if name.starts_with("tally-") {
+                root.join("crates").join(name).exists()
+            } else {
+                all.contains(&format!("fn {name}(")) || all.contains(&format!("def {name}("))
+            };
+            assert!(exists, "{name} is nowhere: {row}");
+        }
+        promises += 1;
+    }
+    assert!(promises > 15, "{promises} promises");
+}

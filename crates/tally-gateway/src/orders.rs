@@ -1,7 +1,8 @@
 //! The use cases of an order, under all faces: create, find, cancel, accept.
 //!
-//! Each reads its own writes: before it answers about an order it asks the log for the last position of its
-//! subject and waits until the fold has reached it. Not here: quoting (`quoting`).
+//! Each reads its own writes, and what others were told: before it answers about an order it asks the log where it ends
+//! and waits until the fold has reached that; before a command, where the order's own subject ends. Not here: quoting
+//! (`quoting`).
 
 mod quoting;
 
@@ -61,10 +62,20 @@ impl Gateway {
         self.order_by_id(&id.ok_or_else(Problem::order_not_found)?).await
     }
 
-    /// An order, as the log has it now.
+    /// An order, as the log has it now: with all that chains did to it, too, which does not stand on its own
+    /// subject. Somebody may have been notified of that by an instance that was faster.
     pub(crate) async fn order_by_id(&self, id: &OrderId) -> Result<Order, Problem> {
-        self.caught_up(&Subject::order(id)).await?;
+        if let Err(behind) = self.caught_up_with_all().await {
+            return Err(if self.is_nobodys(id).await? { Problem::order_not_found() } else { behind });
+        }
         self.model.order(id).await?.ok_or_else(Problem::order_not_found)
+    }
+
+    /// Whether the log alone says that there is no such order. Once anything was archived it cannot: the facts of an
+    /// order may have left it.
+    async fn is_nobodys(&self, id: &OrderId) -> Result<bool, Problem> {
+        Ok(self.log.last(&Subject::order(id)).await?.is_none()
+            && self.log.last(&Subject::archive()).await?.is_none())
     }
 
     /// Calls an order off.

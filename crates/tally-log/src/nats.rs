@@ -84,7 +84,7 @@ impl Nats {
                 tracing::debug!(%event, "nats");
                 std::future::ready(())
             })
-            .connect(addresses)
+            .connect(without_login(addresses)?)
             .await
             .map_err(|error| unreachable_server(&settings, error))?;
         let info = client.server_info();
@@ -163,6 +163,17 @@ fn addresses(urls: &[String]) -> Result<Vec<async_nats::ServerAddr>, PortError> 
         url.parse::<async_nats::ServerAddr>().map_err(|error| wrong().because(error))
     };
     urls.iter().map(parse).collect()
+}
+
+/// The same without names and passwords: the client is told them apart, and writes addresses into the process's log.
+fn without_login(addresses: Vec<async_nats::ServerAddr>) -> Result<Vec<async_nats::ServerAddr>, PortError> {
+    let strip = |address: async_nats::ServerAddr| {
+        let mut url = address.into_inner();
+        let stripped = url.set_username("").and_then(|()| url.set_password(None)).ok();
+        let wrong = || PortError::persistent("a url of a NATS server is not like nats://host:4222");
+        stripped.and_then(|()| async_nats::ServerAddr::from_url(url).ok()).ok_or_else(wrong)
+    };
+    addresses.into_iter().map(strip).collect()
 }
 
 fn options(
@@ -247,6 +258,17 @@ mod tests {
         }
         let error = check_version("2.9.10").unwrap_err();
         assert!(!error.is_transient() && error.to_string().contains("2.9.10"), "{error}");
+    }
+
+    #[test]
+    fn the_client_is_given_no_password_to_write_down() {
+        let urls = ["nats://tally:planted@127.0.0.1:4222", "tls://token@host", "nats://host:1"];
+        let plain = without_login(addresses(&urls.map(str::to_owned)).unwrap()).unwrap();
+        let plain: Vec<String> = plain.iter().map(|address| format!("{address:?}")).collect();
+        assert!(!plain.concat().contains("planted") && !plain.concat().contains("token"), "{plain:?}");
+        let hosts = without_login(addresses(&urls.map(str::to_owned)).unwrap()).unwrap();
+        let hosts: Vec<(&str, u16)> = hosts.iter().map(|address| (address.host(), address.port())).collect();
+        assert_eq!(hosts, [("127.0.0.1", 4222), ("host", 4222), ("host", 1)]);
     }
 
     #[tokio::test]

@@ -25,7 +25,6 @@ mod tests;
 pub use rates::RateAnnouncer;
 
 const LEASE: &str = "announce";
-const LEASE_TTL: Span = Span::from_secs(5);
 /// Facts that are looked at together.
 const FACTS_MAX: usize = 256;
 /// Versions that are read together.
@@ -78,7 +77,7 @@ async fn while_held<W, F>(
     W: Fn() -> F,
     F: Future<Output = Result<(), PortError>>,
 {
-    let keeper = Keeper { lease, fold, names: vec![name.to_owned()], ttl: LEASE_TTL };
+    let keeper = Keeper { lease, fold, names: vec![name.to_owned()], ttl: crate::duty::LEASE };
     let (sender, mut held) = watch::channel(Held::new());
     let worker = async {
         loop {

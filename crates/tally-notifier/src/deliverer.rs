@@ -77,7 +77,7 @@ pub struct DelivererOptions {
 
 impl Default for DelivererOptions {
     fn default() -> Self {
-        Self { in_flight_max: 256, per_endpoint_max: 4, lease_ttl: Span::from_secs(5) }
+        Self { in_flight_max: 256, per_endpoint_max: 4, lease_ttl: crate::duty::LEASE }
     }
 }
 

@@ -47,6 +47,10 @@ impl Tenure {
     }
 }
 
+/// How long a lease lasts without renewal: a dead holder's duties are taken over in 5 s, of which the server may take one
+/// to drop the entry, and the asking in turns another one and a half.
+pub(crate) const LEASE: Span = Span::from_secs(3);
+
 /// The turn while something is wanted or about to be held; else a third of the lease's time.
 const TURN: Duration = Duration::from_millis(100);
 

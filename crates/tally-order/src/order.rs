@@ -70,8 +70,8 @@ pub struct Order {
     unwatched: bool,
     /// The latest deadline that passed, as the holder of the duty said.
     expired: Option<Timestamp>,
-    /// Since when it has been `paid`; only while it is.
-    paid_since: Option<Timestamp>,
+    /// Since when it has been `paid` without a first confirmation; only while it is.
+    unconfirmed_since: Option<Timestamp>,
     /// The last fact on the order's own subject.
     own_position: Position,
     past: Vec<Version>,

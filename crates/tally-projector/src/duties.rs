@@ -50,7 +50,7 @@ pub struct DutyOptions {
 
 impl Default for DutyOptions {
     fn default() -> Self {
-        Self { groups: 4, lease: Span::from_secs(4), rest: Span::from_millis(250) }
+        Self { groups: 4, lease: Span::from_secs(3), rest: Span::from_millis(250) }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::model::blocking;
 use crate::{Model, keys, rows};
 
 /// The version of what the store holds. A store of another version is emptied and folded again.
-pub const PROJECTOR_VERSION: u64 = 5;
+pub const PROJECTOR_VERSION: u64 = 6;
 
 /// How many facts are taken at once from a log that has more.
 const FACTS_AT_ONCE: usize = 500;

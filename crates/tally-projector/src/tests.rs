@@ -3,4 +3,5 @@
 mod answers;
 mod duties;
 mod folding;
+mod rules;
 mod scene;

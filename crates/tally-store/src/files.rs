@@ -7,6 +7,9 @@ use std::path::Path;
 
 use tally_ports::PortError;
 
+/// The file whose lock says that a process has the store.
+const LOCK: &str = "tally.lock";
+
 /// A directory that this process alone has open. Dropped last, it frees the directory.
 #[derive(Debug)]
 pub(crate) struct Claim(#[expect(dead_code, reason = "held for its lock")] File);
@@ -18,7 +21,7 @@ pub(crate) fn claim(dir: &Path) -> Result<Claim, PortError> {
             .because(error)
     };
     fs::create_dir_all(dir).map_err(failed)?;
-    let path = dir.join("tally.lock");
+    let path = dir.join(LOCK);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(Claim(file)),
@@ -29,6 +32,71 @@ pub(crate) fn claim(dir: &Path) -> Result<Claim, PortError> {
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }
+
+/// A file that says that the store beside it is damaged.
+const DAMAGED: &str = "tally.damaged";
+
+/// Notes that the store is damaged, as well as that can be done.
+pub(crate) fn mark(dir: &Path) {
+    // Without the note the next start meets the same damage, and says so again.
+    let _ = File::create(dir.join(DAMAGED));
+}
+
+/// Whether damage was noted.
+pub(crate) fn is_marked(dir: &Path) -> bool {
+    dir.join(DAMAGED).exists()
+}
+
+/// Whether what kept a store from being opened lies in its files, and not in who may use them.
+pub(crate) fn is_damage(error: &PortError) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        match error.downcast_ref::<sled::Error>() {
+            Some(sled::Error::Io(io)) => {
+                return matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
+            }
+            Some(_) => return true,
+            None if error.is::<Stopped>() => return true,
+            None => cause = error.source(),
+        }
+    }
+    false
+}
+
+/// Removes everything in a store's directory that no process has open.
+pub(crate) fn empty(dir: &Path) -> Result<(), PortError> {
+    let _claim = claim(dir)?;
+    let remove = || -> io::Result<()> {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == LOCK || name == DAMAGED {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        // The note goes last: what was removed by half is not taken for whole.
+        match fs::remove_file(dir.join(DAMAGED)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => File::open(dir)?.sync_all(),
+        }
+    };
+    mark(dir);
+    remove().map_err(|error| {
+        let message =
+            format!("the damaged store in {} cannot be removed: remove that directory", dir.display());
+        PortError::persistent(message).because(error)
+    })
+}
+
+/// sled panicked on what it read.
+#[derive(Debug, thiserror::Error)]
+#[error("sled stopped on damage")]
+struct Stopped;
 
 /// Opens sled in a claimed directory.
 ///
@@ -50,7 +118,7 @@ pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<(sled::Db, File), Por
         .flush_every_ms(Some(500));
     let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(opened) => opened.map_err(|error| failed(error.into()))?,
-        Err(_) => return Err(failed("sled stopped on damage".into())),
+        Err(_) => return Err(failed(Stopped.into())),
     };
     let file = File::open(dir.join("db")).map_err(|error| failed(error.into()))?;
     // The new names in the directory, too, must outlive a loss of power.

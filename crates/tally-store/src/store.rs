@@ -102,6 +102,25 @@ impl SledStore {
         Ok(store)
     }
 
+    /// The same, where a damaged store is emptied: what it held is made again from the log. Also one in which damage
+    /// was met while it was open. Answers whether that was so, and what was wrong.
+    ///
+    /// # Errors
+    /// Persistent: another process has it, or the disk cannot be used.
+    pub fn open_or_anew(dir: &Path, cache_bytes: u64) -> Result<(Self, Option<PortError>), PortError> {
+        let damage = if files::is_marked(dir) {
+            PortError::persistent(format!("the store in {} was found damaged", dir.display()))
+        } else {
+            match Self::open(dir, cache_bytes) {
+                Ok(store) => return Ok((store, None)),
+                Err(error) if files::is_damage(&error) => error,
+                Err(error) => return Err(error),
+            }
+        };
+        files::empty(dir)?;
+        Ok((Self::open(dir, cache_bytes)?, Some(damage)))
+    }
+
     fn large_mut(&self) -> RwLockWriteGuard<'_, Large> {
         self.large.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,9 +135,11 @@ impl SledStore {
         rows.map(|row| row.map(|_| 1)).sum::<sled::Result<usize>>().map_err(|error| self.damaged(error))
     }
 
+    /// Damage, which the next start does away with, whether or not it meets it again.
     fn damaged(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> PortError {
+        files::mark(&self.dir);
         PortError::persistent(format!(
-            "the store in {dir} is damaged: stop, remove that directory, and it is made again from the log",
+            "the store in {dir} is damaged: the next start makes it again from the log",
             dir = self.dir.display()
         ))
         .because(cause)

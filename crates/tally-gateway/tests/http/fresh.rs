@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tally_events::Subject;
+use tally_ports::Clock;
+use tally_types::Position;
 use tokio::time::{Instant, sleep};
 
 use crate::world::{FORM, Fields, World, ask_get, ask_post};
@@ -38,6 +41,57 @@ async fn a_fold_that_lags_answers_503_and_never_404() {
     // Where the fold is up to date there is nothing to wait for.
     assert_eq!(world.post("/order/query", FORM, query).await.status, 200);
     assert_eq!(world.post("/order/query", FORM, own).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_another_instance_told_is_read_or_waited_for() {
+    let world = World::new().await;
+    let id = world.create("E1").await;
+    world.checkout(&id, "BTC").await;
+    let mut lagging = world.side(2).await;
+    let query = Fields::of(&[("transaction_id", &id)]).signed(world.merchant, &world.key).form();
+    let own = Fields::of(&[("out_trade_id", "E1")]).signed(world.merchant, &world.key).form();
+    lagging.halt_fold().await;
+    // A moment ago it had everything.
+    let before = ask_post(&lagging.public, "/order/query", FORM, query.clone()).await;
+    assert_eq!((before.status, before.text_of("status")), (200, "pending".into()));
+    // Now the chain says something about the order, another instance folds it and notifies the merchant, who asks here.
+    let payment = world.pay(&id, 100_000).await;
+    assert_eq!(world.query(&id).await.text_of("status"), "paid");
+    for (path, form) in [("/order/query", query), ("/order/query", own.clone()), ("/order/create", own)] {
+        let form = if path == "/order/create" {
+            Fields::order("E1").signed(world.merchant, &world.key).form()
+        } else {
+            form
+        };
+        ask_post(&lagging.public, path, FORM, form).await.refused(503, "ServiceUnavailable");
+    }
+    assert_eq!(ask_get(&lagging.public, &format!("/order/{id}")).await.status, 503);
+    ask_get(&lagging.public, &format!("/order/{id}/events")).await.refused(503, "ServiceUnavailable");
+    world.mine(&payment).await;
+    assert_eq!(world.query(&id).await.text_of("status"), "confirmed");
+}
+
+#[tokio::test]
+async fn once_orders_were_archived_a_fold_that_lags_knows_nobody_by_the_log_alone() {
+    let world = World::new().await;
+    let mut lagging = world.side(2).await;
+    lagging.halt_fold().await;
+    world.create("E1").await;
+    assert_eq!(ask_get(&lagging.public, "/order/1").await.status, 404);
+    let archived = tally_events::OrdersArchived {
+        segment: 1,
+        facts: 0,
+        first: Position::START,
+        last: Position::START,
+        through: Position::START,
+        digest: String::new(),
+        orders: Vec::new(),
+    };
+    world.log.seed(vec![tally_events::Event::new(Subject::archive(), archived, world.clock.now())]);
+    assert_eq!(ask_get(&lagging.public, "/order/1").await.status, 503, "it may be in the archive");
+    world.folded().await;
+    assert_eq!(world.get("/order/1").await.status, 404);
 }
 
 #[tokio::test]

@@ -74,6 +74,24 @@ fn wherever_a_crash_cuts_it_off_it_goes_on() {
 }
 
 #[test]
+fn what_a_loss_of_power_leaves_at_the_end_is_written_again() {
+    let facts = facts(9);
+    let whole = tempfile::tempdir().unwrap();
+    write(whole.path(), &facts);
+    let (_, path) = files(whole.path()).unwrap().remove(0);
+    let bytes = std::fs::read(&path).unwrap();
+    for from in (0..bytes.len()).step_by(131) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut left = bytes.clone();
+        left[from..].fill(0);
+        *left.last_mut().unwrap() = b'\n';
+        std::fs::write(dir.path().join(path.file_name().unwrap()), left).unwrap();
+        write(dir.path(), &facts);
+        assert_eq!(read(dir.path()).unwrap(), facts, "from {from}");
+    }
+}
+
+#[test]
 fn what_is_damaged_or_missing_is_named() {
     type Change = fn(&Path);
     let first = |dir: &Path| files(dir).unwrap().remove(0).1;

@@ -1,7 +1,7 @@
 //! Writes a copy, day by day.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tally_events::Recorded;
@@ -22,11 +22,11 @@ pub struct CopyWriter {
 }
 
 impl CopyWriter {
-    /// Opens the copy in `dir`, which is made if need be, and goes on after its last whole line: what a crash cut
-    /// off is removed, and written again.
+    /// Opens the copy in `dir`, which is made if need be, and goes on after its last whole line: what a crash or a loss
+    /// of power left of others is removed, and written again.
     ///
     /// # Errors
-    /// Persistent: the directory cannot be used, another process writes there, or the last file is damaged.
+    /// Persistent: the directory cannot be used, or another process writes there.
     pub fn open(dir: &Path) -> Result<Self, PortError> {
         let failed = |error: io::Error| Self::failed(dir, error);
         fs::create_dir_all(dir).map_err(failed)?;
@@ -72,13 +72,27 @@ impl CopyWriter {
                 fs::remove_file(&path).map_err(|error| Self::failed(&self.dir, error))?;
                 continue;
             };
-            let (fact, _) = from_line(&line).map_err(|fault| {
-                PortError::persistent(format!(
-                    "the last line of {} {fault}: move the file away, and the copy begins anew",
-                    path.display()
-                ))
-            })?;
-            self.last = fact.position;
+            let last = match from_line(&line) {
+                Ok((fact, _)) => fact.position,
+                Err(fault) => {
+                    // A loss of power may leave a file's length and not all that was in it. The log has it.
+                    let (end, last) = whole_lines(&path).map_err(|error| Self::failed(&self.dir, error))?;
+                    let length = file.metadata().map_err(|error| Self::failed(&self.dir, error))?.len();
+                    let lost = length.saturating_sub(end);
+                    tracing::warn!(
+                        file = %path.display(), bytes = lost,
+                        "the last line {fault}: what is not whole is cut off, and written again from the log"
+                    );
+                    file.set_len(end).map_err(|error| Self::failed(&self.dir, error))?;
+                    let Some(last) = last else {
+                        drop(file);
+                        fs::remove_file(&path).map_err(|error| Self::failed(&self.dir, error))?;
+                        continue;
+                    };
+                    last
+                }
+            };
+            self.last = last;
             let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
             self.day = stem.strip_prefix(&format!("facts-{first:020}-")).unwrap_or_default().to_owned();
             self.file = Some(file);
@@ -147,6 +161,24 @@ impl CopyWriter {
             self.unsynced = false;
         }
         Ok(())
+    }
+}
+
+/// Where the lines end that are what was written, each behind the one before, and the position of the last of them.
+fn whole_lines(path: &Path) -> io::Result<(u64, Option<Position>)> {
+    let mut lines = io::BufReader::new(File::open(path)?);
+    let (mut end, mut last, mut line) = (0_u64, None, Vec::new());
+    loop {
+        line.clear();
+        let read = lines.read_until(b'\n', &mut line)?;
+        if line.pop() != Some(b'\n') {
+            return Ok((end, last));
+        }
+        match from_line(&line) {
+            Ok((fact, after)) if last.is_none_or(|last| last == after) => last = Some(fact.position),
+            _ => return Ok((end, last)),
+        }
+        end = end.saturating_add(read as u64);
     }
 }
 

@@ -98,6 +98,8 @@ async fn each_version_is_notified_in_full_and_signed() {
     until("paid", || hosts.count("ok") == 3).await;
     until("all are recorded", || world.deliveries(&order).len() == 3).await;
     assert_eq!(world.deliveries(&order), ["1.1 ok", "2.1 ok", "3.1 ok"]);
+    let facts = world.log.facts_on(&Subject::delivery(&order));
+    assert!(facts.iter().all(|fact| fact.event.epoch.get() > 0), "each says under which term it was written");
     let forms = hosts.forms("ok");
     for form in &forms {
         assert!(verify(form, API_KEY, false).is_ok(), "{form:?}");

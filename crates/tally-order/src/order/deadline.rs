@@ -81,9 +81,9 @@ impl Order {
         (settled && !waits && self.own_position() > Position::START).then(|| self.updated_at())
     }
 
-    /// When a paid order becomes invalid for want of a confirmation; only while it is paid.
+    /// When a paid order becomes invalid for want of a first confirmation; only while it is paid and has none.
     pub(super) fn invalid_at(&self) -> Option<Timestamp> {
-        self.paid_since.map(|since| since.plus(self.policy().first_confirmation))
+        self.unconfirmed_since.map(|since| since.plus(self.policy().first_confirmation))
     }
 
     fn quoted_chains(&self) -> Vec<ChainId> {

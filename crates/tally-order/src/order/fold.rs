@@ -30,7 +30,7 @@ impl Order {
             completed: false,
             unwatched: false,
             expired: None,
-            paid_since: None,
+            unconfirmed_since: None,
             own_position: recorded.position,
             past: Vec::new(),
             current: Version {
@@ -167,8 +167,7 @@ impl Order {
 
     /// Holds only for an order that is still waiting: what was confirmed before the log got to this, stays so.
     fn invalidated(&mut self, fact: &OrderInvalidated) {
-        let due = self.invalid_at().is_some_and(|due| fact.deadline >= due);
-        self.invalid |= due && self.status() == Status::Paid;
+        self.invalid |= self.invalid_at().is_some_and(|due| fact.deadline >= due);
     }
 
     fn block_connected(&mut self, fact: &BlockConnected, shard: Shard) {

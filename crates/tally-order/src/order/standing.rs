@@ -8,7 +8,7 @@ use tally_types::{BaseUnits, Currency, DepositKey, Position, Timestamp};
 
 use super::{Order, Received, Version};
 use crate::fraction::Fraction;
-use crate::{DepositState, Exception, Exceptions, QuoteState, Status};
+use crate::{DepositState, Exception, Exceptions, QuoteState, Stage, Status};
 
 /// Parts of the price that are covered.
 struct Coverage {
@@ -32,10 +32,10 @@ impl Order {
         self.completed |= status == Status::Complete;
         let exceptions = self.exceptions_by(&coverage, status);
         let received = self.all_received();
-        if status != Status::Paid {
-            self.paid_since = None;
-        } else if self.paid_since.is_none() {
-            self.paid_since = Some(at);
+        if status != Status::Paid || self.is_covered_in_blocks() {
+            self.unconfirmed_since = None;
+        } else if self.unconfirmed_since.is_none() {
+            self.unconfirmed_since = Some(at);
         }
         let now = &self.current;
         if (status, exceptions, &received) != (now.status, now.exceptions, &now.received) {
@@ -263,6 +263,13 @@ impl Order {
     /// Whether the price is covered, counting the mempool.
     pub fn is_covered(&self) -> bool {
         self.covers(&self.coverage().seen)
+    }
+
+    /// Whether deposits with a first confirmation cover the price, be that too few for `confirmed`.
+    fn is_covered_in_blocks(&self) -> bool {
+        let mined = self.counting().filter(|(deposit, _)| matches!(deposit.stage(), Stage::Mined(_)));
+        let parts = mined.map(|(deposit, quote)| self.part(deposit, quote));
+        self.covers(&parts.fold(Fraction::zero(), |sum, part| sum.plus(&part)))
     }
 
     pub(super) fn is_covered_by_confirmed(&self) -> bool {

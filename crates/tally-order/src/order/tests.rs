@@ -16,6 +16,7 @@ use crate::{Refusal, Status};
 
 mod properties;
 mod rows;
+mod rules;
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 

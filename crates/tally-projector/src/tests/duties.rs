@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tally_events::{Fact, LatePolicy, OrderCanceled, Subject};
 use tally_order::{Order, QuoteState};
-use tally_ports::ReadModel;
+use tally_ports::{Lease, ReadModel};
 use tally_testkit::{MemoryLease, MemoryStore, order_id};
 use tally_types::{BaseUnits, OrderId, Span};
 use tokio::task::JoinHandle;
@@ -42,6 +42,16 @@ impl Service {
         let last = scene.log.facts().last().unwrap().position;
         assert!(self.model.wait_for(last, Span::from_secs(5)).await);
         self.duties.round().await.unwrap()
+    }
+
+    /// The duties with a way to watchers.
+    fn duties_asking(&mut self, ask: impl Fn() + Send + Sync + 'static) -> Duties {
+        let log = Arc::new(tally_testkit::MemoryLog::new());
+        let lease = Arc::new(MemoryLease::new(Arc::new(tally_testkit::ManualClock::default())));
+        let clock = Arc::new(tally_testkit::ManualClock::default());
+        let model = self.model.clone();
+        let none = Duties::new(log, lease, clock, model, None, DutyOptions::default());
+        std::mem::replace(&mut self.duties, none).asking(Arc::new(move |_| ask()))
     }
 
     async fn status(&self, order: &OrderId) -> String {
@@ -213,4 +223,114 @@ async fn late_money_is_priced_anew_where_there_is_a_rate() {
     let order = with.model.order(&order).await.unwrap().unwrap();
     assert_eq!((order.status().as_str(), order.exceptions().word()), ("expired", "underpaid"));
     assert_eq!(order.id(), &order_id(1));
+}
+
+/// A service whose leases are short.
+async fn hasty(
+    scene: &Scene,
+    lease: &Arc<MemoryLease>,
+    reprice: Option<Arc<dyn Reprice>>,
+    lasts: Span,
+) -> Service {
+    let mut made = service(scene, lease, reprice.clone()).await;
+    let options = DutyOptions { lease: lasts, ..DutyOptions::default() };
+    let log = Arc::new(scene.log.clone());
+    made.duties = Duties::new(log, lease.clone(), scene.clock.clone(), made.model.clone(), reprice, options);
+    made
+}
+
+#[tokio::test]
+async fn each_looks_after_the_groups_it_holds() {
+    let scene = Scene::new();
+    for number in 1..=40 {
+        scene.create(number);
+    }
+    let lease = leases(&scene);
+    let long = Span::from_secs(4 * 365 * 86_400);
+    for group in 1..4 {
+        lease.acquire(&format!("duties-{group}"), long).await.unwrap().unwrap();
+    }
+    let mut service = service(&scene, &lease, None).await;
+    scene.wait(24 * 60);
+    let own = (1..=40).filter(|number| order_id(*number).partition().is_multiple_of(4)).count();
+    assert!(own > 0 && own < 40);
+    assert_eq!(service.round(&scene).await, own);
+}
+
+#[tokio::test]
+async fn a_lease_that_another_took_is_no_ones_to_act_under() {
+    let scene = Scene::new();
+    scene.create(1);
+    let lease = leases(&scene);
+    let mut service = hasty(&scene, &lease, None, Span::from_millis(400)).await;
+    assert_eq!(service.round(&scene).await, 0);
+    for group in 0..4 {
+        let name = format!("duties-{group}");
+        lease.revoke(&name);
+        lease.acquire(&name, Span::from_secs(365 * 86_400)).await.unwrap().unwrap();
+    }
+    scene.wait(24 * 60);
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!(service.round(&scene).await, 0, "it was due to be renewed, and is another's");
+}
+
+/// Takes longer than a lease lasts, as a process does that is frozen meanwhile.
+struct Slow;
+
+impl Reprice for Slow {
+    fn full_price(&self, _: &Order, quote: &QuoteState) -> Option<BaseUnits> {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        Some(quote.terms().full)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_decided_before_a_freeze_is_not_written_after_it() {
+    let mut scene = Scene::new();
+    scene.policy.late = LatePolicy::Reprice;
+    scene.connect(block(100, 1));
+    let order = scene.create(1);
+    scene.quote(1);
+    scene.wait(60);
+    scene.seen(1, 1, 1000);
+    let mut service = hasty(&scene, &leases(&scene), Some(Arc::new(Slow)), Span::from_millis(400)).await;
+    assert_eq!(service.round(&scene).await, 0, "its lease ran out on the way");
+    assert_eq!(last_fact(&scene, &order).0, "order.quoted");
+}
+
+#[tokio::test]
+async fn a_watcher_is_asked_once_its_report_could_be_had() {
+    let scene = Scene::new();
+    scene.connect(block(100, 1));
+    scene.create(1);
+    scene.quote(1);
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let mut service = service(&scene, &leases(&scene), None).await;
+    let count = asked.clone();
+    service.duties = service.duties_asking(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    });
+    let asked = || asked.load(std::sync::atomic::Ordering::SeqCst);
+    scene.wait(20);
+    service.round(&scene).await;
+    assert_eq!(asked(), 0, "what reports now says nothing of the last half minute");
+    scene.wait(1);
+    service.round(&scene).await;
+    assert_eq!(asked(), 1);
+}
+
+#[tokio::test]
+async fn orders_whose_watchers_are_down_hold_nobody_up() {
+    let scene = Scene::new();
+    for number in 1..=2_001 {
+        scene.create(number);
+        scene.quote(number);
+    }
+    scene.wait(1);
+    let order = scene.create(3_000);
+    let mut service = service(&scene, &leases(&scene), None).await;
+    scene.wait(24 * 60);
+    let first = service.round(&scene).await;
+    assert_eq!(first + service.round(&scene).await, 1, "the others wait for their chain");
+    assert_eq!(service.status(&order).await, "expired");
 }

@@ -443,6 +443,7 @@ async fn a_chain_of_several_shards_is_where_the_slowest_is() {
     let status = async |number: usize| model.order(&orders[number]).await.unwrap().unwrap().status();
     let view = model.chain(&chain_id("btc")).await.unwrap().unwrap();
     assert_eq!((view.tip.height.get(), view.observed_at), (100, START), "the other half was not heard of");
+    assert_eq!(view.watched_through, Position::new(1), "nor does it know of younger addresses");
     assert_eq!((status(0).await, status(1).await), (Status::Confirmed, Status::Pending));
     tell(halves[1], 2, numbers[1], 101);
     let model = scene.model().await;

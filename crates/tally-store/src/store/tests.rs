@@ -170,6 +170,52 @@ fn damage_is_noticed() {
 }
 
 #[test]
+fn a_damaged_store_is_made_anew_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let fill = || {
+        let (store, damage) = SledStore::open_or_anew(dir.path(), CACHE_BYTES).unwrap();
+        for n in 0..200 {
+            store.commit(batch(&[(&format!("k{n}"), 500)])).unwrap();
+        }
+        (store, damage.is_some())
+    };
+    // Whole, it stays.
+    drop(fill());
+    let (store, damaged) = fill();
+    assert!(!damaged && store.get(b"k7").unwrap().is_some());
+    // In use, it is nobody else's to empty, whatever is said of it.
+    files::mark(dir.path());
+    assert!(SledStore::open_or_anew(dir.path(), CACHE_BYTES).unwrap_err().to_string().contains("in use"));
+    // What is met while it is open, the next start does away with.
+    let mut row = store.db.get(rows::row_key(b"k7")).unwrap().unwrap().to_vec();
+    row[20] ^= 1;
+    store.db.insert(rows::row_key(b"k7"), row).unwrap();
+    assert!(store.get(b"k7").is_err());
+    drop(store);
+    let (store, damage) = SledStore::open_or_anew(dir.path(), CACHE_BYTES).unwrap();
+    assert!(damage.unwrap().to_string().contains("damaged"));
+    assert_eq!((store.db.len(), store.get(b"k8").unwrap()), (0, None));
+    drop(store);
+    // So is what cannot even be opened.
+    drop(fill());
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().is_some_and(|name| name == "conf") {
+            std::fs::write(path, b"not what sled wrote").unwrap();
+        }
+    }
+    assert!(SledStore::open(dir.path(), CACHE_BYTES).is_err());
+    let (store, damage) = SledStore::open_or_anew(dir.path(), CACHE_BYTES).unwrap();
+    assert!(damage.is_some() && store.get(b"k7").unwrap().is_none());
+    drop(store);
+    assert!(!files::is_marked(dir.path()));
+    // A directory that cannot be used is no damage.
+    let file = dir.path().join("file");
+    std::fs::write(&file, b"x").unwrap();
+    assert!(SledStore::open_or_anew(&file, CACHE_BYTES).is_err() && file.exists());
+}
+
+#[test]
 fn large_values_leave_nothing_behind_and_no_blob() {
     let dir = tempfile::tempdir().unwrap();
     let store = SledStore::open(dir.path(), CACHE_BYTES).unwrap();

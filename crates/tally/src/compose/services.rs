@@ -1,5 +1,6 @@
 //! The services as tasks, in one process or apart: the same code paths either way.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,9 @@ use crate::upkeep::{self, ModelFolder, Rebuilder, Upkeep, keep_copy};
 /// What sled may cache of a read model, and of a watch set.
 const MODEL_CACHE: u64 = 128 * 1024 * 1024;
 const WATCH_CACHE: u64 = 64 * 1024 * 1024;
+
+/// How long giving leases back may take.
+const RELEASE_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// How often simulated nodes are looked at: a payment shows at once.
 const SANDBOX_POLL: Span = Span::from_millis(200);
@@ -241,7 +245,7 @@ impl Services {
             source: chain.source.clone(),
             log: parts.log(),
             lease: parts.lease(),
-            store: Arc::new(SledStore::open(&dir, WATCH_CACHE)?),
+            store: Arc::new(open_or_anew(&dir, WATCH_CACHE)?),
             clock: parts.clock.clone(),
         };
         let watcher = Watcher::new(config, ports);
@@ -282,9 +286,16 @@ impl Services {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = stop.cancelled() => Ok("duties"),
+                () = stop.cancelled() => {}
                 never = duties.run() => match never {},
             }
+            // Another takes over at once, and need not wait until the leases have run out.
+            match tokio::time::timeout(RELEASE_MAX, duties.release()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "the leases of duties run out by themselves"),
+                Err(_) => tracing::debug!("the leases of duties run out by themselves"),
+            }
+            Ok("duties")
         });
         Ok(())
     }
@@ -427,12 +438,23 @@ pub(super) fn faces(parts: &Parts, model: Arc<Model>, rates: watch::Receiver<Arc
 pub(super) async fn open_model_store(folder: &ModelFolder) -> anyhow::Result<Arc<SledStore>> {
     let folder = folder.clone();
     let store = tokio::task::spawn_blocking(move || {
-        let store = SledStore::open(&folder.current(), MODEL_CACHE)?;
+        let store = open_or_anew(&folder.current(), MODEL_CACHE)?;
         // Only after the one in use could be opened: nobody else has it.
         folder.remove_others()?;
         anyhow::Ok(store)
     });
     Ok(Arc::new(store.await??))
+}
+
+/// Opens a store; a damaged one is made again from the log.
+fn open_or_anew(dir: &Path, cache_bytes: u64) -> anyhow::Result<SledStore> {
+    let (store, damage) = SledStore::open_or_anew(dir, cache_bytes)?;
+    if let Some(error) = damage {
+        let error = anyhow::Error::from(error);
+        tracing::error!(dir = %dir.display(), "a damaged store is made again from the log: {error:#}");
+        metrics::counter!("tally_incidents_total", "kind" => "store_damaged").increment(1);
+    }
+    Ok(store)
 }
 
 fn first_end(
