@@ -400,7 +400,8 @@ impl Store for Unsure {
 /// With commits of one row a block is committed in parts.
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_failed_and_was_taken_is_told_of() {
-    let rows: [(&str, usize, fn(usize) -> bool, bool); 5] = [
+    type Row = (&'static str, usize, fn(usize) -> bool, bool);
+    let rows: [Row; 5] = [
         ("none fails", 500, |_| false, true),
         ("each second is taken", 500, |number| number % 2 == 1, true),
         ("each second is lost", 500, |number| number % 2 == 1, false),
