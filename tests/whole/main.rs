@@ -199,6 +199,7 @@ fn each_rule_can_be_broken() {
                 other => Some(other.err().map(|fault| fault.rule)),
             })
             .collect();
+        eprintln!("{mutation:?} breaks {rule:?} after {} seeds", broken.len());
         if broken.len() as u64 == MUTATED {
             unbroken.push((mutation, rule, broken));
         }
