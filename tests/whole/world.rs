@@ -112,6 +112,8 @@ impl World {
         eth.mine(30);
         let eth = Net { id: chain_id("eth"), chain: eth, cut: Arc::default() };
         let nets = vec![net("btc"), net("ltc"), eth];
+        // No transaction of one chain has the id of another's.
+        (0..).zip(&nets).for_each(|(number, net)| net.chain.skip_numbers(10_000 * number));
         let chains: Vec<_> = nets.iter().map(|net| (net.id.clone(), net.chain.clone())).collect();
         let judge = Arc::new(Mutex::new(Judge::new(&log, &timeline, &chains)));
         let calm = Arc::new(AtomicBool::new(true));

@@ -362,6 +362,12 @@ impl FakeChain {
         lock(&self.state).blocks.get(hash).map(|block| (block.header, block.payments.clone()))
     }
 
+    /// Leaves out numbers, so that ids differ from those of another chain.
+    pub fn skip_numbers(&self, count: u64) {
+        let mut state = lock(&self.state);
+        state.made = state.made.saturating_add(count);
+    }
+
     /// From now on each block that is mined stands for so much work.
     pub fn set_work(&self, work: u128) {
         lock(&self.state).work = Some(work);
