@@ -2,81 +2,48 @@
 //!
 //! Not here: the fakes (`tally-testkit`), and what is right (`judge`).
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream};
 use tally_events::{NewEvent, Recorded, Subject};
 use tally_ports::{
-    AppendError, BlockSource, EventLog, EventStream, Expectation, Grant, Header, Lease, MempoolDiff,
-    PortError, Rows, ScannedBlock, SharedWatch, Store, WriteBatch,
+    AppendError, EventLog, EventStream, Expectation, Grant, Lease, PortError, Rows, Store, WriteBatch,
 };
-use tally_testkit::{FakeChain, MemoryLease, MemoryLog, MemoryStore};
-use tally_types::{BlockHash, Height, Position, Span, TxId};
+use tally_testkit::{FakeChain, Far, MemoryLease, MemoryLog, MemoryStore, Way};
+use tally_types::{Position, Span};
 
 use crate::judge::Judge;
 use crate::tally::SharedTally;
 use crate::timeline::{Lane, Life};
 
 /// The node, as one watcher reaches it.
-pub(crate) struct Node {
+pub(crate) type Node = Far<FakeChain, Road>;
+
+/// The way to the node.
+pub(crate) struct Road {
     pub(crate) life: Arc<Life>,
-    pub(crate) chain: Arc<FakeChain>,
     /// The node tells of new blocks; else it must be polled.
     pub(crate) wakes: bool,
     pub(crate) counts: SharedTally,
 }
 
-impl Node {
-    /// Asks: the question takes its way, then the answer.
-    async fn ask<T>(&self, question: impl Future<Output = Result<T, PortError>>) -> Result<T, PortError> {
+#[async_trait]
+impl Way for Road {
+    async fn there(&self) -> Result<(), PortError> {
         self.life.hop(Lane::Worker).await;
-        let answer = question.await;
-        if answer.is_err() {
+        Ok(())
+    }
+
+    async fn back(&self, answered: bool) {
+        if !answered {
             self.counts.add("calls of the node failed");
         }
         self.life.hop(Lane::Worker).await;
-        answer
-    }
-}
-
-#[async_trait]
-impl BlockSource for Node {
-    async fn check(&self) -> Result<(), PortError> {
-        self.ask(self.chain.check()).await
     }
 
-    async fn tip(&self) -> Result<Header, PortError> {
-        self.ask(self.chain.tip()).await
-    }
-
-    async fn at(&self, height: Height) -> Result<Option<Header>, PortError> {
-        self.ask(self.chain.at(height)).await
-    }
-
-    async fn header(&self, hash: &BlockHash) -> Result<Option<Header>, PortError> {
-        self.ask(self.chain.header(hash)).await
-    }
-
-    async fn scan(&self, block: &Header, watch: &SharedWatch) -> Result<ScannedBlock, PortError> {
-        self.ask(self.chain.scan(block, watch)).await
-    }
-
-    async fn mempool(
-        &self,
-        known: &HashSet<TxId>,
-        watch: &SharedWatch,
-    ) -> Result<Option<MempoolDiff>, PortError> {
-        self.ask(self.chain.mempool(known, watch)).await
-    }
-
-    async fn wait(&self, tip: &BlockHash, at_most: Span) {
-        if self.wakes {
-            self.chain.wait(tip, at_most).await;
-        } else {
-            tokio::time::sleep(at_most.to_duration()).await;
-        }
+    fn wakes(&self) -> bool {
+        self.wakes
     }
 }
 

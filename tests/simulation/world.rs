@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::judge::{Judge, say};
-use crate::ports::{Cache, Leases, Log, Node, Writers};
+use crate::ports::{Cache, Leases, Log, Node, Road, Writers};
 use crate::tally::{SharedTally, Tally};
 use crate::timeline::{Life, Timeline};
 use crate::truth::Truth;
@@ -140,10 +140,8 @@ impl World {
         }
         let ports = WatcherPorts {
             source: Arc::new(Node {
-                life: life.clone(),
-                chain: self.chain.clone(),
-                wakes: self.wakes,
-                counts: self.counts.clone(),
+                source: self.chain.clone(),
+                way: Road { life: life.clone(), wakes: self.wakes, counts: self.counts.clone() },
             }),
             log: Arc::new(Log {
                 life: life.clone(),

@@ -15,7 +15,7 @@ pub(crate) mod shelves;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tally_events::{DeliveryAttempted, Fact, Recorded, Shard, Subject};
+use tally_events::{DeliveryAttempted, Fact, Recorded, Subject};
 use tally_order::Order;
 use tally_testkit::{FakeChain, MemoryLog};
 use tally_types::{BlockRef, ChainId, Fingerprint, Height, OrderId, Position, Script};
@@ -62,7 +62,7 @@ pub(crate) struct Judge {
     pub(crate) given: BTreeMap<(ChainId, Script), Given>,
     allocated: BTreeSet<(Fingerprint, u32)>,
     own_ids: BTreeMap<(u64, String), OrderId>,
-    epochs: BTreeMap<Subject, u64>,
+    epochs: BTreeMap<(Subject, String), u64>,
     done: BTreeSet<(OrderId, &'static str, String)>,
     deliveries: BTreeMap<OrderId, DeliveryAttempted>,
     /// What shops were told of their orders' creation.
@@ -84,7 +84,8 @@ impl Judge {
         timeline: &Arc<Timeline>,
         chains: &[(ChainId, Arc<FakeChain>)],
     ) -> Self {
-        let branches = chains.iter().map(|(id, chain)| (id.clone(), Branch::new(chain.clone()))).collect();
+        let branch = |(id, chain): &(ChainId, _)| (id.clone(), Branch::new(id.clone(), Arc::clone(chain)));
+        let branches = chains.iter().map(branch).collect();
         Self {
             log: log.clone(),
             timeline: Arc::clone(timeline),
@@ -132,8 +133,14 @@ impl Judge {
         *self.applied.entry(rule).or_default() += 1;
     }
 
+    /// Something happened that the runs are about.
+    pub(crate) fn happened(&mut self, what: &'static str) {
+        self.applies(what);
+    }
+
     fn judge(&mut self, facts: &[Recorded]) -> Verdict {
         for recorded in facts {
+            self.count(recorded);
             self.check_fact(recorded)?;
             self.fold(recorded)?;
         }
@@ -143,6 +150,25 @@ impl Judge {
             self.check_ledger(&chain)?;
         }
         Ok(())
+    }
+
+    /// What the runs are about: one that never came to it proves nothing of it.
+    fn count(&mut self, recorded: &Recorded) {
+        match &recorded.event.fact {
+            Fact::ChainSharded(fact) if recorded.event.subject == Subject::chain_plan(&fact.chain) => {
+                self.applies("changes of shards");
+            }
+            Fact::DepositMined(fact) if fact.deposit.key.slot.starts_with("balance-") => {
+                self.applies("deposits by balance");
+            }
+            Fact::DepositMined(fact) if fact.deposit.key.slot == "0_1" => self.applies("deposits by trace"),
+            Fact::DepositMined(_) if !recorded.event.shard.is_whole() => self.applies("deposits of a shard"),
+            Fact::DepositReplaced(_) => self.applies("deposits replaced"),
+            Fact::DepositUnmined(_) => self.applies("deposits unmined"),
+            Fact::RescanReported(fact) if !fact.found.is_empty() => self.applies("finds of rescans"),
+            Fact::RescanApplied(_) => self.applies("parts of rescans"),
+            _ => {}
+        }
     }
 
     /// The order as it is at the log's end.
@@ -169,16 +195,16 @@ impl Judge {
             branch.fold(recorded, &self.timeline)?;
         }
         let branch = chain.as_ref().and_then(|chain| self.branches.get(chain));
+        let shard = recorded.event.shard;
         for history in self.orders.values_mut() {
             let Some((_, before)) = history.last() else { continue };
             let mut order = before.clone();
             order.apply(recorded);
             if let (Fact::DepositMined(fact), Some(branch)) = (&recorded.event.fact, branch)
-                && branch.holds(&fact.block)
-                && let Some(tip) = branch.tip()
+                && let Some(tip) = branch.tip_over(shard, &fact.block)
                 && order.quote_by_script(&fact.chain, &fact.deposit.script).is_some()
             {
-                order.connect(&fact.chain, Shard::WHOLE, fact.block, (tip.height, Height::new(0)), recorded);
+                order.connect(&fact.chain, shard, fact.block, (tip.height, Height::new(0)), recorded);
             }
             if order != *before {
                 history.push((recorded.position, order));
@@ -195,6 +221,7 @@ fn chain_of(fact: &Fact) -> Option<ChainId> {
         Fact::BlockDisconnected(fact) => &fact.chain,
         Fact::ChainObserved(fact) => &fact.chain,
         Fact::ChainCheckpointed(fact) => &fact.chain,
+        Fact::ChainSharded(fact) => &fact.chain,
         Fact::DepositSeen(fact) => &fact.chain,
         Fact::DepositMined(fact) => &fact.chain,
         Fact::DepositUnmined(fact) => &fact.chain,
@@ -227,6 +254,8 @@ pub(crate) fn say(recorded: &Recorded) -> String {
         Fact::DepositUnmined(fact) => format!("unmined(t{})", number(fact.deposit.txid.display_bytes())),
         Fact::DepositReplaced(fact) => format!("replaced(t{})", number(fact.deposit.txid.display_bytes())),
         Fact::DepositVanished(fact) => format!("vanished(t{})", number(fact.deposit.txid.display_bytes())),
+        Fact::ChainSharded(fact) => format!("sharded({} {})", fact.chain, fact.count),
+        Fact::RescanReported(fact) => format!("reported({} {})", fact.rescan, fact.part),
         Fact::OrderCreated(fact) => format!("created({} {})", fact.own_id, fact.order),
         Fact::OrderQuoted(fact) => format!("quoted({} {} #{})", fact.order, fact.chain, fact.index),
         Fact::OrderExpired(fact) => format!("expired({})", fact.order),
@@ -235,5 +264,7 @@ pub(crate) fn say(recorded: &Recorded) -> String {
         }
         other => other.kind().to_owned(),
     };
-    format!("{}:{words}@{}", recorded.position, recorded.event.epoch.get())
+    let shard = Some(recorded.event.shard).filter(|shard| !shard.is_whole());
+    let shard = shard.map(|shard| format!(" {shard}")).unwrap_or_default();
+    format!("{}:{words}@{}{shard}", recorded.position, recorded.event.epoch.get())
 }

@@ -3,7 +3,6 @@
 //!
 //! Not here: the fakes (`tally-testkit`), what is right (`judge`), the shops (`shop`).
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,11 +10,11 @@ use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream};
 use tally_events::{Fact, NewEvent, Recorded, Subject};
 use tally_ports::{
-    AppendError, BlockSource, EventLog, EventStream, Expectation, Grant, Header, Lease, MempoolDiff, Message,
-    PortError, Publisher, Rows, ScannedBlock, SharedWatch, Store, WriteBatch,
+    AppendError, EventLog, EventStream, Expectation, Grant, Lease, Message, PortError, Publisher, Rows,
+    Store, WriteBatch,
 };
-use tally_testkit::{FakeChain, MemoryLease, MemoryLog, MemoryStore};
-use tally_types::{BlockHash, Height, Position, Span, TxId};
+use tally_testkit::{FakeChain, Far, MemoryLease, MemoryLog, MemoryStore, Way};
+use tally_types::{Position, Span};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -220,6 +219,7 @@ impl Pump {
             let (process, mutation) = (self.life.process, self.server.mutation);
             batch.retain(|fact| !fact.as_ref().is_ok_and(|fact| mutation.hides(process, self.lane, fact)));
             for fact in batch {
+                let fact = fact.and_then(|fact| mutation.read(process, self.lane, fact));
                 let _ = self.sender.send(fact);
             }
         }
@@ -231,99 +231,96 @@ pub(crate) struct Leases {
     pub(crate) life: Arc<Life>,
     pub(crate) lane: Lane,
     pub(crate) lease: Arc<MemoryLease>,
+    pub(crate) mutation: Mutation,
+}
+
+impl Leases {
+    /// Who asks for a lease, by its name.
+    fn lane(&self, name: &str) -> Lane {
+        match self.lane {
+            Lane::WatcherLease(chain) if name.starts_with("rescan.") => Lane::RescanLease(chain),
+            lane => lane,
+        }
+    }
+
+    /// The server knows until when it has granted what.
+    fn note(&self, grant: &Result<Option<Grant>, PortError>, ttl: Span) {
+        if let Ok(Some(grant)) = grant {
+            self.life.granted(&grant.name, ttl);
+        }
+    }
 }
 
 #[async_trait]
 impl Lease for Leases {
     async fn acquire(&self, name: &str, ttl: Span) -> Result<Option<Grant>, PortError> {
-        self.life.hop(self.lane).await;
+        let lane = self.lane(name);
+        self.life.hop(lane).await;
+        let ttl = self.mutation.term(ttl);
         let grant = self.lease.acquire(name, ttl).await;
-        if self.life.strikes(self.lane, 50) {
+        self.note(&grant, ttl);
+        if self.life.strikes(lane, 50) {
             return Err(PortError::transient("the lease's answer got lost"));
         }
-        self.life.hop(self.lane).await;
+        self.life.hop(lane).await;
         grant
     }
 
     async fn renew(&self, grant: &Grant, ttl: Span) -> Result<Option<Grant>, PortError> {
         // The rate service polls nothing while it renews: that takes no time, or the two would meet.
-        if self.lane != Lane::RateLease {
-            self.life.hop(self.lane).await;
+        let lane = self.lane(&grant.name);
+        if lane != Lane::RateLease {
+            self.life.hop(lane).await;
         }
-        if self.life.strikes(self.lane, 50) {
+        if self.life.strikes(lane, 50) {
             return Err(PortError::transient("the lease is not reached"));
         }
-        self.lease.renew(grant, ttl).await
+        let ttl = self.mutation.term(ttl);
+        let renewed = self.lease.renew(grant, ttl).await;
+        self.note(&renewed, ttl);
+        renewed
     }
 
     async fn release(&self, grant: Grant) -> Result<(), PortError> {
-        self.life.hop(self.lane).await;
+        self.life.hop(self.lane(&grant.name)).await;
         self.lease.release(grant).await
     }
 }
 
 /// The node of a chain, as one watcher reaches it.
-pub(crate) struct Node {
+pub(crate) type Node = Far<FakeChain, Road>;
+
+/// The way to a chain's node.
+pub(crate) struct Road {
     pub(crate) life: Arc<Life>,
     pub(crate) lane: Lane,
-    pub(crate) chain: Arc<FakeChain>,
     /// Nobody reaches it: its watchers are silent.
     pub(crate) cut: Arc<AtomicBool>,
 }
 
-impl Node {
-    async fn ask<T>(&self, question: impl Future<Output = Result<T, PortError>>) -> Result<T, PortError> {
+#[async_trait]
+impl Way for Road {
+    async fn there(&self) -> Result<(), PortError> {
         self.life.hop(self.lane).await;
         if self.cut.load(Ordering::SeqCst) || self.life.strikes(self.lane, 300) {
             return Err(PortError::transient("the node is not reached"));
         }
-        let answer = question.await;
+        Ok(())
+    }
+
+    async fn back(&self, _answered: bool) {
         self.life.hop(self.lane).await;
-        answer
-    }
-}
-
-#[async_trait]
-impl BlockSource for Node {
-    async fn check(&self) -> Result<(), PortError> {
-        self.ask(self.chain.check()).await
-    }
-
-    async fn tip(&self) -> Result<Header, PortError> {
-        self.ask(self.chain.tip()).await
-    }
-
-    async fn at(&self, height: Height) -> Result<Option<Header>, PortError> {
-        self.ask(self.chain.at(height)).await
-    }
-
-    async fn header(&self, hash: &BlockHash) -> Result<Option<Header>, PortError> {
-        self.ask(self.chain.header(hash)).await
-    }
-
-    async fn scan(&self, block: &Header, watch: &SharedWatch) -> Result<ScannedBlock, PortError> {
-        self.ask(self.chain.scan(block, watch)).await
-    }
-
-    async fn mempool(
-        &self,
-        known: &HashSet<TxId>,
-        watch: &SharedWatch,
-    ) -> Result<Option<MempoolDiff>, PortError> {
-        self.ask(self.chain.mempool(known, watch)).await
-    }
-
-    async fn wait(&self, tip: &BlockHash, at_most: Span) {
-        self.chain.wait(tip, at_most).await;
     }
 }
 
 /// A process's store: commits are whole and durable when they answer, and what its process no longer lives to commit
-/// is in it whole or not at all.
+/// is in it whole or not at all. So is what fails by itself.
 pub(crate) struct Shelf {
     pub(crate) life: Arc<Life>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) store: Arc<MemoryStore>,
+    pub(crate) judge: Arc<Mutex<Judge>>,
+    pub(crate) of_watcher: bool,
     pub(crate) mutation: Mutation,
 }
 
@@ -354,7 +351,17 @@ impl Store for Shelf {
             }
             return Err(PortError::persistent("the process died in a commit"));
         }
-        self.store.commit(self.mutation.rows(batch))
+        let batch = self.mutation.rows(self.life.process, self.of_watcher, batch);
+        match self.life.fails_commit() {
+            None => self.store.commit(batch),
+            Some(written) => {
+                if written {
+                    lock(&self.judge).happened("commits unsure");
+                    self.store.commit(batch)?;
+                }
+                Err(PortError::transient("the disk does not answer"))
+            }
+        }
     }
 
     fn clear(&self) -> Result<(), PortError> {
@@ -377,6 +384,9 @@ pub(crate) struct Board {
 #[async_trait]
 impl Publisher for Board {
     async fn publish(&self, messages: Vec<Message>) -> Result<(), PortError> {
+        if self.lane == Lane::Announce {
+            lock(&self.judge).left(&self.life, "announce");
+        }
         self.life.hop(self.lane).await;
         if self.life.strikes(self.lane, 40) {
             return Err(PortError::transient("the public subjects are not reached"));

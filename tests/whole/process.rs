@@ -24,7 +24,7 @@ use tally_testkit::{FakeChain, MemoryLease, MemoryStore, SeededEntropy, chain_id
 use tally_types::{
     BaseUnits, ChainId, DepositKey, Face, Fingerprint, MerchantId, OrderId, Position, Script, Span, Timestamp,
 };
-use tally_watcher::{Watcher, WatcherConfig, WatcherPorts};
+use tally_watcher::{Part, Watcher, WatcherConfig, WatcherPorts};
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::gate::Gate;
 use crate::judge::Judge;
 use crate::mutation::Mutation;
-use crate::ports::{Board, Leases, Line, Node, REQUEST, Server, Shelf, lock};
+use crate::ports::{Board, Leases, Line, Node, REQUEST, Road, Server, Shelf, lock};
 use crate::shop::{Door, Post, Shops, TOKEN};
 use crate::timeline::{Lane, Life, Skewed, Timeline};
 
@@ -70,6 +70,8 @@ pub(crate) struct Start {
     pub(crate) disk: Disk,
     pub(crate) seed: u64,
     pub(crate) skew_ms: i64,
+    /// Which part of each chain's scripts its watchers look after.
+    pub(crate) parts: Vec<Vec<Part>>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -96,17 +98,19 @@ impl Start {
     }
 
     fn lease(&self, lane: Lane) -> Arc<dyn Lease> {
-        Arc::new(Leases { life: self.life.clone(), lane, lease: self.outside.lease.clone() })
+        let (life, lease) = (self.life.clone(), self.outside.lease.clone());
+        Arc::new(Leases { life, lane, lease, mutation: self.outside.mutation })
     }
 
-    fn shelf(&self, store: &Arc<MemoryStore>) -> Arc<Shelf> {
+    fn shelf(&self, store: &Arc<MemoryStore>, of_watcher: bool) -> Arc<Shelf> {
         let (life, gate) = (self.life.clone(), self.outside.gate.clone());
-        Arc::new(Shelf { life, gate, store: store.clone(), mutation: self.outside.mutation })
+        let (judge, mutation) = (self.outside.judge.clone(), self.outside.mutation);
+        Arc::new(Shelf { life, gate, store: store.clone(), judge, of_watcher, mutation })
     }
 
     /// Runs until something ends that should not, or it is told to stop. Dropping the future is its SIGKILL.
     pub(crate) async fn run(self) -> Ended {
-        let store = self.shelf(&self.disk.model);
+        let store = self.shelf(&self.disk.model, false);
         let log = Arc::new(Line {
             life: self.life.clone(),
             server: self.outside.main.clone(),
@@ -160,37 +164,48 @@ impl Start {
     }
 
     fn watch(&self, tasks: &mut JoinSet<Ended>) {
-        for (number, (net, store)) in (0..).zip(self.outside.nets.iter().zip(&self.disk.watch)) {
-            let lane = Lane::Watcher(number);
-            let mut config = WatcherConfig::new(net.id.clone(), self.seed);
-            config.poll = Span::from_millis(1_000);
-            config.lease = Span::from_secs(3);
-            let (life, cut, chain) = (self.life.clone(), net.cut.clone(), net.chain.clone());
-            let ports = WatcherPorts {
-                source: Arc::new(Node { life, lane, chain, cut }),
-                log: self.log(lane, Lane::Follower(number)),
-                lease: self.lease(Lane::WatcherLease(number)),
-                store: self.shelf(store),
-                clock: self.clock(self.outside.mutation.watchers_ahead_ms()),
-            };
-            let watcher = Watcher::new(config, ports);
-            let stop = self.stop.clone();
-            tasks.spawn(async move {
-                watcher
-                    .run(stop)
-                    .await
-                    .map(|()| "a watcher")
-                    .map_err(|error| format!("a watcher ended: {error}"))
-            });
+        for (number, net) in self.outside.nets.iter().enumerate() {
+            for part in self.parts.get(number).into_iter().flatten() {
+                let watcher = self.watcher(number, net, *part);
+                let stop = self.stop.clone();
+                tasks.spawn(async move {
+                    let ended = watcher.run(stop).await;
+                    ended.map(|()| "a watcher").map_err(|error| format!("a watcher ended: {error}"))
+                });
+            }
         }
+    }
+
+    fn watcher(&self, number: usize, net: &Net, part: Part) -> Watcher {
+        let of_chain = number as u64;
+        let lane = Lane::Watcher(of_chain);
+        let mut config = WatcherConfig::new(net.id.clone(), self.seed);
+        config.part = part;
+        config.native = (!net.chain.has_mempool()).then(|| currency(&net.id.as_str().to_uppercase()));
+        config.poll = Span::from_millis(1_000);
+        config.lease = Span::from_secs(3);
+        let way = Road { life: self.life.clone(), lane, cut: net.cut.clone() };
+        let ports = WatcherPorts {
+            source: Arc::new(Node { source: net.chain.clone(), way }),
+            log: self.log(lane, Lane::Follower(of_chain)),
+            lease: self.lease(Lane::WatcherLease(of_chain)),
+            store: self.shelf(&self.disk.watch[number], true),
+            clock: self.clock(self.outside.mutation.watchers_ahead_ms()),
+        };
+        Watcher::new(config, ports)
+    }
+
+    fn desk(&self, lane: Lane, model: &Arc<Model>) -> Arc<Desk> {
+        let (life, mutation) = (self.life.clone(), self.outside.mutation);
+        Arc::new(Desk { life, lane, model: model.clone(), mutation })
     }
 
     fn serve(&self, model: &Arc<Model>) {
         let rates = self.line(&self.outside.rates, Some(Lane::RateFollower), Lane::RateFollower);
-        let desk = Desk { life: self.life.clone(), lane: Lane::Request(0), model: model.clone() };
+        let desk = self.desk(Lane::Request(0), model);
         let gateway = Arc::new(Gateway {
             log: self.line(&self.outside.main, None, Lane::Request(0)),
-            model: Arc::new(desk),
+            model: desk,
             rates: tally_rates::follow(rates, rules()),
             clock: self.clock(0),
             entropy: Arc::new(SeededEntropy::new(self.seed)),
@@ -213,7 +228,7 @@ impl Start {
     }
 
     fn notify(&self, model: &Arc<Model>, tasks: &mut JoinSet<Ended>) {
-        let desk = |lane| Arc::new(Desk { life: self.life.clone(), lane, model: model.clone() });
+        let desk = |lane| self.desk(lane, model);
         let (life, shops) = (self.life.clone(), self.outside.shops.clone());
         let ports = DelivererPorts {
             model: desk(Lane::Deliver),
@@ -284,23 +299,24 @@ fn rules() -> RateRules {
 }
 
 fn chains() -> Vec<ChainInfo> {
-    let chain = |id: &str| {
+    let chain = |id: &str, params: AddressParams, decimals: u8, payable: u128, dust: u128| {
         let coin = CoinInfo {
             currency: currency(&id.to_uppercase()),
-            decimals: 8,
-            payable_unit: BaseUnits::from_units(1),
-            dust: BaseUnits::from_units(1_000),
+            decimals,
+            payable_unit: BaseUnits::from_units(payable),
+            dust: BaseUnits::from_units(dust),
             contract: None,
         };
         ChainInfo {
             id: chain_id(id),
             network: "regtest".to_owned(),
-            params: AddressParams::bitcoin(id, "regtest").unwrap(),
+            params,
             coins: vec![coin],
             counts: Counts { confirmed: 1, complete: 4, thresholds: Vec::new(), finalized: false },
         }
     };
-    vec![chain("btc"), chain("ltc")]
+    let utxo = |id: &str| chain(id, AddressParams::bitcoin(id, "regtest").unwrap(), 8, 1, 1_000);
+    vec![utxo("btc"), utxo("ltc"), chain("eth", AddressParams::ethereum(1_337), 18, 10_u128.pow(10), 0)]
 }
 
 /// A venue whose prices move a little.
@@ -328,7 +344,10 @@ impl PriceFeed for Venues {
             received_at: now,
         };
         let moved = self.life.below(Lane::Rates, 300);
-        Ok(Poll { ticks: vec![tick("BTC", 65_000 + moved), tick("LTC", 80)], ..Poll::default() })
+        Ok(Poll {
+            ticks: vec![tick("BTC", 65_000 + moved), tick("LTC", 80), tick("ETH", 3_500)],
+            ..Poll::default()
+        })
     }
 }
 
@@ -366,6 +385,7 @@ struct Desk {
     life: Arc<Life>,
     lane: Lane,
     model: Arc<Model>,
+    mutation: Mutation,
 }
 
 #[async_trait]
@@ -388,6 +408,7 @@ impl ReadModel for Desk {
     }
 
     async fn order(&self, order: &OrderId) -> Result<Option<tally_order::Order>, PortError> {
+        self.mutation.readable(REQUEST.try_get().is_ok())?;
         self.model.order(order).await
     }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tally_testkit::Finding;
 use tally_types::{ChainId, Script, TxId};
 
 use crate::gate::Gate;
@@ -42,7 +43,7 @@ pub(crate) async fn play(seed: u64, gate: Arc<Gate>, mutation: Mutation) -> Resu
     let mut world = World::new(seed, gate, mutation);
     world.furnish().await?;
     world.calm.store(false, Ordering::SeqCst);
-    for _ in 0..30 + world.below(30) {
+    for _ in 0..50 + world.below(50) {
         act(&mut world).await;
         let ms = pause_ms(&world);
         world.pass(ms).await?;
@@ -70,24 +71,27 @@ fn pause_ms(world: &World) -> u64 {
 }
 
 async fn act(world: &mut World) {
-    match world.below(40) {
+    match world.below(60) {
         0..=4 => create(world),
-        5..=10 => checkout(world),
-        11..=16 => pay(world),
-        17..=20 => mine(world),
-        21 | 22 => reorg(world),
-        23 => replace(world),
-        24 => decide(world, "cancel"),
-        25 => decide(world, "accept"),
-        26 => change_account(world),
-        27 => query(world),
-        28 => world.kill(slot(world)).await,
-        29 => world.stop(slot(world)),
-        30 | 31 => world.freeze(slot(world), 500 * (1 + world.below(24))),
-        32 => crash_log(world),
-        33 => cut(world),
-        34 => revoke(world),
-        35..=37 => jump(world),
+        5..=12 => checkout(world),
+        13..=23 => pay(world),
+        24..=29 => mine(world),
+        30..=34 => reorg(world),
+        35..=37 => replace(world),
+        38 => decide(world, "cancel"),
+        39 => decide(world, "accept"),
+        40 => change_account(world),
+        41 => query(world),
+        42 => world.kill(slot(world)).await,
+        43 => world.stop(slot(world)),
+        44 | 45 => world.freeze(slot(world), 500 * (1 + world.below(24))),
+        46 => crash_log(world),
+        47 => cut(world),
+        48 | 49 => revoke(world),
+        50..=52 => jump(world),
+        53 => divide(world),
+        54 | 55 => rescan(world).await,
+        56 => find(world),
         _ => start(world),
     }
 }
@@ -134,7 +138,7 @@ fn checkout(world: &mut World) {
     let times = 1 + world.below(3);
     for _ in 0..times {
         let Some(index) = any_wanted(world) else { return };
-        let currency = ["BTC", "LTC"][world.below(2) as usize];
+        let currency = ["BTC", "LTC", "ETH"][world.below(3) as usize];
         world.tell(format!("checkout {index} in {currency}"));
         if let Some(door) = world.door() {
             let shops = world.shops();
@@ -264,6 +268,27 @@ fn replace(world: &mut World) {
     world.tell(format!("replace or drop on {id}"));
 }
 
+/// The first chain is to have another number of shards: processes that are started from now on say so.
+fn divide(world: &mut World) {
+    world.shards = 1 + world.below(3) as u32;
+    world.tell(format!("{} shards from now on", world.shards));
+}
+
+/// Blocks are matched again.
+async fn rescan(world: &mut World) {
+    let (id, chain) = net(world);
+    let to = chain.tip_block().height.get();
+    let from = to.saturating_sub(world.below(30));
+    world.rescan(&id, from, to).await;
+}
+
+/// The node of the chain of accounts finds payments by contracts in another way.
+fn find(world: &mut World) {
+    let finding = [Finding::Traces, Finding::Balances][world.below(2) as usize];
+    world.outside.nets.iter().for_each(|net| net.chain.find_by(finding));
+    world.tell(format!("payments by contracts are found by {finding:?}"));
+}
+
 fn crash_log(world: &mut World) {
     let down_ms = world.below(4_000);
     world.tell(format!("the log crashes for {down_ms} ms"));
@@ -272,7 +297,7 @@ fn crash_log(world: &mut World) {
 
 /// A chain's node is cut off for all, or reached again.
 fn cut(world: &mut World) {
-    let at = world.below(2) as usize;
+    let at = world.below(3) as usize;
     let cut = &world.outside.nets[at].cut;
     let was = cut.fetch_xor(true, Ordering::SeqCst);
     world.tell(format!("node {at} is cut off: {}", !was));
@@ -283,14 +308,18 @@ fn revoke(world: &mut World) {
         0 => format!("duties-{}", world.below(4)),
         1 => format!("deliver-{}", world.below(8)),
         2 => "announce".to_owned(),
-        _ => format!("watch.{}.0", ["btc", "ltc"][world.below(2) as usize]),
+        _ => {
+            let (id, number) = (net(world).0, world.below(4));
+            let judge = world.judge();
+            judge.branches.get(&id).map(|branch| branch.lease(number)).unwrap_or_default()
+        }
     };
     world.outside.lease.revoke(&name);
     world.tell(format!("lease {name} is taken away"));
 }
 
 fn jump(world: &mut World) {
-    let secs = [20, 70, 620, 1_250, 90_000][world.below(5) as usize];
+    let secs = [20, 70, 70, 620, 620, 1_250, 90_000][world.below(7) as usize];
     world.jump(secs);
 }
 
@@ -316,7 +345,7 @@ fn revive(world: &mut World) {
     if lives < PROCESSES && (lives == 0 || world.chance(3)) {
         start(world);
     }
-    for at in 0..2 {
+    for at in 0..3 {
         if world.chance(8) {
             world.outside.nets[at].cut.store(false, Ordering::SeqCst);
         }
@@ -326,7 +355,13 @@ fn revive(world: &mut World) {
 /// No more faults: everything must be told at last.
 async fn rest(world: &mut World) -> Verdict {
     world.calm_down().await?;
-    for net in 0..2 {
+    // Everything is looked for once more, perhaps in another way, and nothing is told twice by that.
+    find(world);
+    for net in 0..3 {
+        let (id, tip) = (world.outside.nets[net].id.clone(), world.outside.nets[net].chain.tip_block());
+        world.rescan(&id, tip.height.get().saturating_sub(30), tip.height.get()).await;
+    }
+    for net in 0..3 {
         let chain = world.outside.nets[net].chain.clone();
         // Higher than any branch in the log, so that nobody clings to it; deep enough that everything is complete.
         chain.mine(8);

@@ -211,7 +211,7 @@ impl Shops {
         }
         if answered.status == 200 {
             match text_of(&answered.body, "payment_address") {
-                Some(address) => lock(&self.judge).checked_out(&id, &address),
+                Some(address) => lock(&self.judge).checked_out(&id, &self.mutation.address(address)),
                 None => self.fault("answers", answered.body.to_string()),
             }
         }
@@ -230,7 +230,9 @@ impl Shops {
             let told = Told {
                 order: id.clone(),
                 version: u32::try_from(version).unwrap_or_default(),
-                status: text_of(&answered.body, "status").unwrap_or_default(),
+                status: self
+                    .mutation
+                    .status("answers", text_of(&answered.body, "status").unwrap_or_default()),
             };
             lock(&self.judge).answered(&told, known);
             self.learn(id, told.version);
@@ -272,6 +274,12 @@ impl Shops {
         *last = (*last).max(version);
     }
 
+    /// A notification as it gets to the shop.
+    fn distort(&self, notice: Notice) -> Notice {
+        let (version, status) = (self.mutation.version(notice.version), notice.status);
+        Notice { version, status: self.mutation.status("notices", status), ..notice }
+    }
+
     /// A notification arrives: the shop looks for itself, at whichever process it reaches.
     fn receive(self: &Arc<Self>, notice: &Notice, readable: Option<u32>) {
         lock(&self.judge).notified(notice, readable);
@@ -301,13 +309,19 @@ pub(crate) struct Post {
 impl Courier for Post {
     async fn post(&self, parcel: Parcel) -> Result<Answer, CourierError> {
         let lost = |text: &str| Err(CourierError::Failed(PortError::transient(text)));
+        let notice = Notice::read(&parcel.body).map(|notice| self.shops.distort(notice));
+        if let Some(notice) = &notice {
+            // As many leases as the deliverer has.
+            let lease = format!("deliver-{}", notice.order.partition() % 8);
+            lock(&self.shops.judge).left(&self.life, &lease);
+        }
         self.life.hop(self.lane).await;
         let calm = self.shops.calm.load(Ordering::SeqCst);
         let mood = if calm { u64::MAX } else { self.life.below(self.lane, 20) };
         if mood == 0 {
             return lost("the endpoint is not reached");
         }
-        if let Some(notice) = Notice::read(&parcel.body) {
+        if let Some(notice) = notice {
             let readable = self.model.order(&notice.order).await.ok().flatten().map(|order| order.version());
             self.shops.receive(&notice, readable);
         }

@@ -8,6 +8,7 @@
 //!
 //! Not here: what happens in those instants.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -55,16 +56,19 @@ impl Timeline {
         self.jumps.lock().unwrap_or_else(PoisonError::into_inner).push((now_ms, span));
     }
 
-    /// Sleeps `latency_ms` at least, to the next instant that ends in `digit`.
-    async fn until_digit(&self, digit: u64, latency_ms: u64) {
+    /// The next instant that ends in `digit`, after `latency_ms` at least.
+    fn next(&self, digit: u64, latency_ms: u64) -> u64 {
         let earliest = self.elapsed_ms() + 1 + latency_ms;
-        let at = earliest + (DIGITS + digit - earliest % DIGITS) % DIGITS;
-        tokio::time::sleep_until(self.start + Duration::from_millis(at)).await;
+        earliest + (DIGITS + digit - earliest % DIGITS) % DIGITS
+    }
+
+    async fn until(&self, at_ms: u64) {
+        tokio::time::sleep_until(self.start + Duration::from_millis(at_ms)).await;
     }
 
     /// Sleeps as the schedule: to an instant that is a multiple.
     pub(crate) async fn pass(&self, ms: u64) {
-        self.until_digit(0, ms.saturating_sub(1)).await;
+        self.until(self.next(0, ms.saturating_sub(1))).await;
     }
 }
 
@@ -104,6 +108,8 @@ pub(crate) enum Lane {
     Watcher(u64),
     Follower(u64),
     WatcherLease(u64),
+    /// The leases on parts of rescans, which a process asks for beside that.
+    RescanLease(u64),
     Projector,
     ProjectorFacts,
     Duties,
@@ -130,22 +136,23 @@ impl Lane {
             Self::Watcher(chain) => 3 * chain,
             Self::Follower(chain) => 3 * chain + 1,
             Self::WatcherLease(chain) => 3 * chain + 2,
-            Self::Projector => 6,
-            Self::Duties => 7,
-            Self::DeliverLease => 8,
-            Self::Deliver => 9,
-            Self::AnnounceLease => 10,
-            Self::Announce => 11,
-            Self::Rates => 12,
-            Self::RateFollower => 13,
-            Self::ProjectorFacts => 14,
-            Self::RateLog => 15,
-            Self::RateAppend => 16,
-            Self::RateLease => 17,
-            Self::AnnounceRates => 18,
-            Self::AnnounceRatesLease => 19,
-            Self::Changes => 30,
-            Self::Request(turn) => 20 + turn % 10,
+            Self::Projector => 9,
+            Self::Duties => 10,
+            Self::DeliverLease => 11,
+            Self::Deliver => 12,
+            Self::AnnounceLease => 13,
+            Self::Announce => 14,
+            Self::Rates => 15,
+            Self::RateFollower => 16,
+            Self::ProjectorFacts => 17,
+            Self::RateLog => 18,
+            Self::RateAppend => 19,
+            Self::RateLease => 20,
+            Self::AnnounceRates => 21,
+            Self::AnnounceRatesLease => 22,
+            Self::Changes => 23,
+            Self::RescanLease(chain) => 24 + chain,
+            Self::Request(turn) => 27 + turn % 5,
         }
     }
 }
@@ -183,6 +190,10 @@ pub(crate) struct Life {
     dies_in_commit: u64,
     dead: AtomicBool,
     frozen_until_ms: AtomicU64,
+    /// The last instant of each lane that somebody waits for.
+    booked_ms: Mutex<BTreeMap<u64, u64>>,
+    /// Until when leases were granted to it.
+    terms_ms: Mutex<BTreeMap<String, u64>>,
     /// Nothing goes wrong on its ways any more.
     pub(crate) calm: Arc<AtomicBool>,
     pub(crate) died: Notify,
@@ -213,6 +224,8 @@ impl Life {
             dies_in_commit: fate.in_commit,
             dead: AtomicBool::new(false),
             frozen_until_ms: AtomicU64::new(0),
+            booked_ms: Mutex::default(),
+            terms_ms: Mutex::default(),
             calm: Arc::clone(calm),
             died: Notify::new(),
         }
@@ -233,14 +246,13 @@ impl Life {
     pub(crate) async fn hop(&self, lane: Lane) {
         let since_ms = self.timeline.elapsed_ms();
         let latency_ms = if self.strikes(lane, 30) { self.below(lane, 400) } else { self.below(lane, 15) };
-        let digit = 1 + LANES * self.process as u64 + lane.number();
-        self.timeline.until_digit(digit, latency_ms).await;
+        self.wait(lane, latency_ms).await;
         loop {
             let (now, thaw) = (self.timeline.elapsed_ms(), self.frozen_until_ms.load(Ordering::SeqCst));
             if thaw <= now {
                 break;
             }
-            self.timeline.until_digit(digit, thaw - now).await;
+            self.wait(lane, thaw - now).await;
         }
         let now_ms = self.timeline.elapsed_ms();
         let steps = &self.timeline.steps;
@@ -256,8 +268,26 @@ impl Life {
 
     /// Something takes long: a disk, another's turn.
     pub(crate) async fn dawdle(&self, lane: Lane) {
+        self.wait(lane, self.below(lane, 4_000)).await;
+    }
+
+    /// Sleeps to an instant of the lane that nobody else waits for, `latency_ms` from now at least.
+    async fn wait(&self, lane: Lane, latency_ms: u64) {
         let digit = 1 + LANES * self.process as u64 + lane.number();
-        self.timeline.until_digit(digit, self.below(lane, 4_000)).await;
+        let at_ms = {
+            let mut booked = self.booked_ms.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = booked.entry(lane.number()).or_default();
+            *last = self.timeline.next(digit, latency_ms).max(*last + DIGITS);
+            *last
+        };
+        self.timeline.until(at_ms).await;
+    }
+
+    /// Whether a commit fails: `Some(true)` where it is in the store all the same.
+    pub(crate) fn fails_commit(&self) -> Option<bool> {
+        let draw = mix([self.seed, self.commits.load(Ordering::SeqCst), 2]);
+        let fails = draw.is_multiple_of(50) && !self.calm.load(Ordering::SeqCst);
+        fails.then_some(!(draw / 50).is_multiple_of(3))
     }
 
     /// Whether the process dies in the commit that it makes now, and whether that is in the store then.
@@ -267,6 +297,19 @@ impl Life {
             self.die();
             mix([self.seed, commit, 0]).is_multiple_of(2)
         })
+    }
+
+    /// A lease was granted to it, or renewed, from now on.
+    pub(crate) fn granted(&self, name: &str, ttl: Span) {
+        let until_ms = self.timeline.elapsed_ms() + ttl.millis();
+        self.terms_ms.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), until_ms);
+    }
+
+    /// For how long it has held a lease beyond what was granted, if it has; none within a term.
+    pub(crate) fn overdue_ms(&self, lease: &str) -> Option<u64> {
+        let terms_ms = self.terms_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        let until_ms = terms_ms.get(lease).copied().unwrap_or(0);
+        self.timeline.elapsed_ms().checked_sub(until_ms).filter(|overdue_ms| *overdue_ms > 0)
     }
 
     pub(crate) fn freeze(&self, ms: u64) {

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
 use tally_account::PolicyDefaults;
-use tally_events::LatePolicy;
+use tally_events::{LatePolicy, Shard};
+use tally_ports::Clock;
 use tally_testkit::{FakeChain, MemoryLease, MemoryLog, MemoryStore, SeededEntropy, chain_id, currency};
-use tally_types::{ChainId, Script, Span};
+use tally_types::{ChainId, Height, Script, Span};
+use tally_watcher::{Part, request_rescan, rescan_progress};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +30,9 @@ const SLICE_MS: u64 = 250;
 /// How long a process that is told to stop may take before it is killed.
 const STOP_MAX_MS: u64 = 20_000;
 
-/// Account keys of the mnemonic that BIP 39 prints as its first test vector, on test networks.
-const WALLETS: [(&str, &str, &str); 4] = [
+/// Account keys of the mnemonic that BIP 39 prints as its first test vector, on test networks: of each merchant in turn,
+/// for Ethereum that of the BIP 39 mnemonic and one that BIP 86 prints.
+const WALLETS: [(&str, &str, &str); 6] = [
     (
         "btc",
         "p2wpkh",
@@ -41,6 +44,11 @@ const WALLETS: [(&str, &str, &str); 4] = [
         "tpubDC8msFGeGuwnP2xwTZBBZSie1BLgRAkJhgzpFYTdpGgZNzguXQhNDVWp7mJbHJUjQQvV2myLU9dkx67a7VAUnzY7yT7nvhHj7FgS4oNivvq",
     ),
     (
+        "eth",
+        "",
+        "xpub6DCoCpSuQZB2jawqnGMEPS63ePKWkwWPH4TU45Q7LPXWuNd8TMtVxRrgjtEshuqpK3mdhaWHPFsBngh5GFZaM6si3yZdUsT8ddYM3PwnATt",
+    ),
+    (
         "btc",
         "p2pkh",
         "tpubDC5FSnBiZDMmhiuCmWAYsLwgLYrrT9rAqvTySfuCCrgsWz8wxMXUS9Tb9iVMvcRbvFcAHGkMD5Kx8koh4GquNGNTfohfk7pgjhaPCdXpoba",
@@ -49,6 +57,11 @@ const WALLETS: [(&str, &str, &str); 4] = [
         "ltc",
         "p2pkh",
         "tpubDC5FSnBiZDMmhiuCmWAYsLwgLYrrT9rAqvTySfuCCrgsWz8wxMXUS9Tb9iVMvcRbvFcAHGkMD5Kx8koh4GquNGNTfohfk7pgjhaPCdXpoba",
+    ),
+    (
+        "eth",
+        "",
+        "xpub6BgBgsespWvERF3LHQu6CnqdvfEvtMcQjYrcRzx53QJjSxarj2afYWcLteoGVky7D3UKDP9QyrLprQ3VCECoY49yfdDEHGCtMMj92pReUsQ",
     ),
 ];
 
@@ -75,6 +88,10 @@ pub(crate) struct World {
     pub(crate) calm: Arc<AtomicBool>,
     slots: Vec<Slot>,
     lives: u64,
+    /// How many shards the first chain is to have, as those say who start processes.
+    pub(crate) shards: u32,
+    /// Rescans that were asked for.
+    pub(crate) rescans: Vec<(ChainId, u32)>,
     pub(crate) merchants: Vec<u64>,
     pub(crate) requests: JoinSet<()>,
     /// What happened, in words, each with its time.
@@ -91,7 +108,12 @@ impl World {
             chain.mine(30 + random.below(20));
             Net { id: chain_id(id), chain, cut: Arc::default() }
         };
-        let nets = vec![net("btc"), net("ltc")];
+        let eth = Arc::new(FakeChain::accounts(currency("ETH")));
+        eth.mine(30);
+        let eth = Net { id: chain_id("eth"), chain: eth, cut: Arc::default() };
+        let nets = vec![net("btc"), net("ltc"), eth];
+        // No transaction of one chain has the id of another's.
+        (0..).zip(&nets).for_each(|(number, net)| net.chain.skip_numbers(10_000 * number));
         let chains: Vec<_> = nets.iter().map(|net| (net.id.clone(), net.chain.clone())).collect();
         let judge = Arc::new(Mutex::new(Judge::new(&log, &timeline, &chains)));
         let calm = Arc::new(AtomicBool::new(true));
@@ -110,7 +132,7 @@ impl World {
             timeline,
         };
         let store = || Arc::new(MemoryStore::new());
-        let slot = |_| Slot { running: None, model: store(), watch: vec![store(), store()] };
+        let slot = |_| Slot { running: None, model: store(), watch: vec![store(), store(), store()] };
         Self {
             seed,
             random,
@@ -119,6 +141,8 @@ impl World {
             calm,
             slots: (0..PROCESSES).map(slot).collect(),
             lives: 0,
+            shards: 1,
+            rescans: Vec::new(),
             merchants: Vec::new(),
             requests: JoinSet::new(),
             story: Vec::new(),
@@ -166,7 +190,8 @@ impl World {
             0 => 0,
             _ => self.below(2 * SKEW_MAX_MS + 1) as i64 - SKEW_MAX_MS as i64,
         };
-        self.tell(format!("start {slot}, {skew_ms} ms off, {fate:?}, forgetful {forget}"));
+        let parts = vec![self.parts(slot), vec![Part::All], vec![Part::All]];
+        self.tell(format!("start {slot}, {skew_ms} ms off, {fate:?}, forgetful {forget}, {:?}", parts[0]));
         let place = &mut self.slots[slot];
         if forget {
             place.model = Arc::new(MemoryStore::new());
@@ -180,10 +205,23 @@ impl World {
             disk: Disk { model: place.model.clone(), watch: place.watch.clone() },
             seed,
             skew_ms,
+            parts,
             stop: stop.clone(),
         };
         let task = tokio::spawn(start.run());
         place.running = Some(Running { life, stop, stopped_at_ms: None, task });
+    }
+
+    /// Which shards of the first chain a process looks after: at rest all of them somewhere.
+    fn parts(&self, slot: usize) -> Vec<Part> {
+        let all = Shard::all(self.shards).map(Part::One).collect::<Vec<_>>();
+        let calm = self.calm.load(Ordering::SeqCst);
+        match self.below(3) {
+            _ if calm && slot == 0 => vec![Part::All],
+            0 => vec![Part::All],
+            1 if !calm => vec![all[self.below(all.len() as u64) as usize]],
+            _ => all,
+        }
     }
 
     /// As SIGKILL: nothing is finished, leases are left to run out.
@@ -301,7 +339,7 @@ impl World {
             let key = self.ask("POST", &format!("{path}/keys"), json!({ "face": "deepay" })).await?;
             let secret = key.get("api_key").and_then(Value::as_str).unwrap_or_default().to_owned();
             lock(&self.outside.shops.keys).insert(merchant, vec![(1, secret)]);
-            for wallet in WALLETS.iter().skip(2 * number).take(2) {
+            for wallet in WALLETS.iter().skip(3 * number).take(3) {
                 self.ask("POST", &format!("{path}/wallets"), wallet_body(wallet)).await?;
             }
         }
@@ -323,7 +361,10 @@ impl World {
     /// A payment to an address, as the judge knows it.
     pub(crate) fn pay(&mut self, chain: &ChainId, script: &Script, units: u128) {
         let Some(net) = self.outside.nets.iter().find(|net| net.id == *chain) else { return };
-        let txid = net.chain.pay(script, units);
+        let txid = match net.chain.has_mempool() || self.chance(2) {
+            true => net.chain.pay(script, units),
+            false => net.chain.pay_by_contract(script, units),
+        };
         self.note(chain);
         self.tell(format!("pay t{}: {units} on {chain}", crate::judge::number(txid.display_bytes())));
     }
@@ -335,6 +376,14 @@ impl World {
             let held = branch.chain.mempool_payments();
             branch.made.extend(held.into_iter().map(|payment| (payment.txid, payment)));
         }
+    }
+
+    /// A range of blocks is to be matched again.
+    pub(crate) async fn rescan(&mut self, chain: &ChainId, from: u64, to: u64) {
+        let now = self.outside.timeline.now();
+        let asked = request_rescan(&self.log, chain, Height::new(from), Height::new(to), now).await;
+        self.tell(format!("rescan {chain} from {from} to {to}: {asked:?}"));
+        self.rescans.extend(asked.ok().map(|number| (chain.clone(), number)));
     }
 
     /// Nothing goes wrong any more, and everybody is there.
@@ -363,12 +412,18 @@ impl World {
                 return Some(format!("process {process} stands at {at:?} of {head}"));
             }
         }
+        for (chain, number) in &self.rescans {
+            let left = rescan_progress(&self.log, chain, *number).await;
+            if !matches!(left, Ok(None)) {
+                return Some(format!("rescan {number} of {chain} is not done: {left:?}"));
+            }
+        }
         let judge = self.judge();
         for net in &self.outside.nets {
-            let (log, node) =
-                (judge.branches.get(&net.id).and_then(|branch| branch.tip()), net.chain.tip_block());
-            if log != Some(node) {
-                return Some(format!("the log's tip of {} is {log:?}, the node's {node:?}", net.id));
+            let (branch, node) = (judge.branches.get(&net.id), net.chain.tip_block());
+            if !branch.is_some_and(|branch| branch.is_at(node)) {
+                let log = branch.map(|branch| branch.tips());
+                return Some(format!("the log's tips of {} are {log:?}, the node's {node:?}", net.id));
             }
         }
         if let Some(missing) = judge.unsettled_deposits() {
@@ -407,5 +462,8 @@ impl World {
 }
 
 fn wallet_body((chain, kind, key): &(&str, &str, &str)) -> Value {
-    json!({ "chain": chain, "type": kind, "public_key": key })
+    match *kind {
+        "" => json!({ "chain": chain, "public_key": key }),
+        kind => json!({ "chain": chain, "type": kind, "public_key": key }),
+    }
 }

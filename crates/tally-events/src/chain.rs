@@ -286,6 +286,7 @@ pub struct RescanApplied {
     pub rescan: u32,
     /// Which part of it.
     pub part: u64,
-    /// As in `rescan.requested`: 0 where this was the last that was open.
+    /// As in `rescan.requested`: 0 where this was the last that was open. But where a later one was done before it, there
+    /// the last request stands, so that its number is known.
     pub since: Position,
 }

@@ -76,6 +76,8 @@ pub(crate) struct Fold<'a> {
     checkpoint: Position,
     /// For an order on its way into a row.
     room: Vec<u8>,
+    /// A commit that failed: whether the store took it all the same is not known.
+    unsure: Option<Committed>,
 }
 
 impl<'a> Fold<'a> {
@@ -100,7 +102,24 @@ impl<'a> Fold<'a> {
             counts: BTreeMap::new(),
             checkpoint,
             room: Vec::new(),
+            unsure: None,
         })
+    }
+
+    /// What there is to tell of a commit that failed, once it is known of what the store holds.
+    pub(crate) fn into_unsure(self) -> Option<Committed> {
+        self.unsure
+    }
+
+    /// Whether the store took a commit that failed. This fold has begun anew where the store stands.
+    pub(crate) fn has(&self, unsure: &Committed, published: Position) -> Result<bool, PortError> {
+        if self.checkpoint > published {
+            return Ok(self.checkpoint == unsure.position);
+        }
+        // Of a commit within one large block the checkpoint says nothing, but the orders do.
+        let Some(change) = unsure.changes.last() else { return Ok(false) };
+        let known = rows::order(&self.rows, &change.order)?;
+        Ok(known.is_some_and(|(order, _)| order.version() >= change.version))
     }
 
     /// How far it has folded, committed or not.
@@ -179,9 +198,10 @@ impl<'a> Fold<'a> {
             self.rows.write_aside(self.limits.rows_max)?;
         }
         let keep = self.limits.keep_rows && self.rows.len() <= KEPT_ROWS_MAX;
-        let done = Committed { position: self.checkpoint, ..std::mem::take(&mut self.done) };
+        self.unsure = Some(Committed { position: self.checkpoint, ..std::mem::take(&mut self.done) });
         // Whoever waits for a position need not wait for the disk: what is lost here is folded again from the log.
-        self.rows.commit(keep, |rows| publish(Committed { rows, ..done }))?;
+        let done = &mut self.unsure;
+        self.rows.commit(keep, |rows| publish(Committed { rows, ..done.take().unwrap_or_default() }))?;
         Ok(())
     }
 

@@ -83,6 +83,34 @@ impl Options {
     }
 }
 
+/// What is kept between facts.
+#[derive(Default)]
+struct Kept {
+    fold: Option<Fold<'static>>,
+    /// A commit that failed: the store may have taken it all the same.
+    unsure: Option<Committed>,
+}
+
+impl Kept {
+    /// A fold that goes on where the store stands. Where that is further than was told, readers are told now: the store
+    /// took a commit, and failed all the same.
+    fn begin(
+        &mut self,
+        model: &Model,
+        limits: Limits,
+        publish: &mut dyn FnMut(Committed),
+    ) -> Result<Fold<'static>, PortError> {
+        let fold = Fold::new(model.store(), limits)?;
+        let taken = match &self.unsure {
+            Some(unsure) => fold.has(unsure, model.position())?,
+            None => false,
+        };
+        let told = self.unsure.take().filter(|_| taken).unwrap_or_default();
+        publish(Committed { position: fold.position(), ..told });
+        Ok(fold)
+    }
+}
+
 /// Keeps a store folded up to the log's head.
 pub struct Projector {
     log: Arc<dyn EventLog>,
@@ -91,7 +119,7 @@ pub struct Projector {
     /// What stood in the log when this began: what lies before is history and moves no counter.
     history: Position,
     /// What is folded and not committed yet; none before the first fact and after a failure.
-    fold: Arc<Mutex<Option<Fold<'static>>>>,
+    fold: Arc<Mutex<Kept>>,
     /// Held while facts are folded.
     folding: tokio::sync::Mutex<()>,
     /// Whether it moves no metric: another one does.
@@ -250,7 +278,7 @@ impl Projector {
                 reached.1, reached.0
             )));
         }
-        *unpoisoned(&self.fold) = None;
+        *unpoisoned(&self.fold) = Kept::default();
         self.model.replace(store);
         Ok(reached.0)
     }
@@ -335,7 +363,7 @@ impl Projector {
         self.with_fold(true, |fold, publish| fold.run(&[], publish)).await
     }
 
-    /// Runs work on the fold, on a thread that may block. After a failure nothing of it is kept.
+    /// Runs work on the fold, on a thread that may block. After a failure it begins anew where the store stands.
     async fn with_fold<T: Send + 'static>(
         &self,
         catching_up: bool,
@@ -345,19 +373,26 @@ impl Projector {
         let (limits, quiet) = (self.options.limits(catching_up), self.quiet);
         blocking(move || {
             let mut kept = unpoisoned(&kept);
-            let mut fold = match kept.take() {
-                Some(fold) => fold,
-                None => Fold::new(model.store(), limits)?,
-            };
-            fold.limit(limits);
-            let done = work(&mut fold, &mut |committed| {
+            let mut publish = |committed: Committed| {
                 if !quiet {
                     report(&committed, history);
                 }
                 model.publish(committed);
-            })?;
-            *kept = Some(fold);
-            Ok(done)
+            };
+            let mut fold = match kept.fold.take() {
+                Some(fold) => fold,
+                None => kept.begin(&model, limits, &mut publish)?,
+            };
+            fold.limit(limits);
+            let done = work(&mut fold, &mut publish);
+            if done.is_ok() {
+                kept.fold = Some(fold);
+            } else {
+                kept.unsure = fold.into_unsure();
+                // If that fails too, it is done before anything else is folded.
+                kept.fold = kept.begin(&model, limits, &mut publish).ok();
+            }
+            done
         })
         .await
     }

@@ -1,6 +1,7 @@
 //! A chain without a node: blocks, forks and a mempool as a test wants them.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +11,11 @@ use tally_ports::{BlockSource, Credit, Header, MempoolDiff, PortError, ScannedBl
 use tally_types::{
     BaseUnits, BlockHash, BlockRef, Currency, DepositKey, Height, OutPoint, Script, Span, Timestamp, TxId,
 };
-use tokio::sync::watch;
+use tokio::sync::Notify;
+
+mod accounts;
+
+pub use accounts::Finding;
 
 use crate::{currency, lock};
 
@@ -27,8 +32,10 @@ pub struct Payment {
     pub script: Script,
     /// How much.
     pub amount: BaseUnits,
-    /// What it spends.
+    /// What it spends; on a chain of accounts a number that is used once, which nobody is told.
     pub inputs: Vec<OutPoint>,
+    /// Whether it is made by a contract that the transaction calls, where a chain has accounts.
+    pub by_contract: bool,
 }
 
 /// A [`BlockSource`] whose blocks the test makes. Block and transaction ids are numbers, counted up, so that
@@ -36,9 +43,11 @@ pub struct Payment {
 #[derive(Debug)]
 pub struct FakeChain {
     currency: Currency,
+    /// How payments by contracts are found, where the chain has accounts in place of outputs, and no mempool stage.
+    finding: Option<Mutex<Finding>>,
     state: Mutex<State>,
-    /// Moves with each change of tip or mempool.
-    changes: watch::Sender<u64>,
+    /// Of each change of tip or mempool. Who waits is woken in the order in which he came, so that runs can be repeated.
+    news: Notify,
     failures: AtomicUsize,
 }
 
@@ -148,10 +157,28 @@ impl FakeChain {
         state.mine(Vec::new());
         Self {
             currency,
+            finding: None,
             state: Mutex::new(state),
-            changes: watch::Sender::new(0),
+            news: Notify::new(),
             failures: AtomicUsize::new(0),
         }
+    }
+
+    /// A chain of accounts, as Ethereum is one, whose node has call traces.
+    pub fn accounts(currency: Currency) -> Self {
+        Self { finding: Some(Mutex::new(Finding::Traces)), ..Self::new(currency) }
+    }
+
+    /// From now on the node of a chain of accounts finds payments by contracts so.
+    pub fn find_by(&self, finding: Finding) {
+        if let Some(place) = &self.finding {
+            *lock(place) = finding;
+        }
+    }
+
+    /// Whether payments are told of in the mempool.
+    pub fn has_mempool(&self) -> bool {
+        self.finding.is_none()
     }
 
     /// A chain of BTC whose tip is at `height`.
@@ -163,7 +190,7 @@ impl FakeChain {
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let result = change(&mut lock(&self.state));
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        self.news.notify_waiters();
         result
     }
 
@@ -214,9 +241,20 @@ impl FakeChain {
             let txid = TxId::from_display(id_bytes(state.next_number(), 0));
             state.mempool.retain(|other| !other.inputs.iter().any(|input| inputs.contains(input)));
             let amount = BaseUnits::from_units(units);
-            state.mempool.push(Payment { txid, script: script.clone(), amount, inputs });
+            let script = script.clone();
+            state.mempool.push(Payment { txid, script, amount, inputs, by_contract: false });
             txid
         })
+    }
+
+    /// A payment that a contract makes, within a transaction to it.
+    pub fn pay_by_contract(&self, script: &Script, units: u128) -> TxId {
+        let txid = self.pay(script, units);
+        self.change(|state| {
+            let made = state.mempool.iter_mut().filter(|payment| payment.txid == txid);
+            made.for_each(|payment| payment.by_contract = true);
+        });
+        txid
     }
 
     /// Replaces a payment in the mempool by one with the same inputs to `script`; `None` if it is not there.
@@ -324,6 +362,12 @@ impl FakeChain {
         lock(&self.state).blocks.get(hash).map(|block| (block.header, block.payments.clone()))
     }
 
+    /// Leaves out numbers, so that ids differ from those of another chain.
+    pub fn skip_numbers(&self, count: u64) {
+        let mut state = lock(&self.state);
+        state.made = state.made.saturating_add(count);
+    }
+
     /// From now on each block that is mined stands for so much work.
     pub fn set_work(&self, work: u128) {
         lock(&self.state).work = Some(work);
@@ -394,8 +438,16 @@ impl BlockSource for FakeChain {
         let state = lock(&self.state);
         let found = state.blocks.get(&block.block.hash);
         let found = found.ok_or_else(|| PortError::transient(format!("no block {}", block.block.hash)))?;
-        let (credits, spends) = self.match_payments(&found.payments, watch);
-        Ok(ScannedBlock { header: found.header, credits, spends, method: None })
+        let (header, (mut credits, mut spends)) = (found.header, self.match_payments(&found.payments, watch));
+        let finding = self.finding.as_ref().map(|finding| *lock(finding));
+        if let Some(finding) = finding {
+            let watch = watch.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let paid = found.payments.iter().filter(|paid| watch.contains_script(paid.script.as_bytes()));
+            credits = finding.credits(&self.currency, header.block, paid);
+            spends.clear();
+        }
+        let method = finding.map(|finding| finding.method().to_owned());
+        Ok(ScannedBlock { header, credits, spends, method })
     }
 
     async fn mempool(
@@ -405,7 +457,7 @@ impl BlockSource for FakeChain {
     ) -> Result<Option<MempoolDiff>, PortError> {
         self.answer()?;
         let state = lock(&self.state);
-        let Some(tip) = state.tip() else { return Ok(None) };
+        let Some(tip) = state.tip().filter(|_| self.has_mempool()) else { return Ok(None) };
         let new: Vec<Payment> = state.mempool.iter().filter(|p| !known.contains(&p.txid)).cloned().collect();
         let (credits, spends) = self.match_payments(&new, watch);
         let present = state.mempool.iter().map(|payment| payment.txid).collect();
@@ -418,12 +470,14 @@ impl BlockSource for FakeChain {
     }
 
     async fn wait(&self, tip: &BlockHash, at_most: Span) {
-        let mut changes = self.changes.subscribe();
         let moved = async {
-            while self.tip_block().hash == *tip {
-                if changes.changed().await.is_err() {
+            loop {
+                let mut news = pin!(self.news.notified());
+                news.as_mut().enable();
+                if self.tip_block().hash != *tip {
                     return;
                 }
+                news.await;
             }
         };
         // Whether it moved or not, the caller looks.
@@ -438,7 +492,7 @@ mod tests {
     use super::*;
     use crate::script;
 
-    fn watching(scripts: &[u64]) -> SharedWatch {
+    pub(super) fn watching(scripts: &[u64]) -> SharedWatch {
         let mut watch = WatchSet::new(1);
         for number in scripts {
             watch.insert_script(script(*number).as_bytes()).unwrap();

@@ -6,6 +6,7 @@ mod chain;
 mod clock;
 mod courier;
 mod facts;
+mod far;
 mod feed;
 mod lease;
 mod log;
@@ -15,10 +16,11 @@ mod store;
 
 pub mod conformance;
 
-pub use chain::{FakeChain, Payment};
+pub use chain::{FakeChain, Finding, Payment};
 pub use clock::{ManualClock, SeededEntropy};
 pub use courier::{RecordingCourier, RecordingMailer};
 pub use facts::{canceled, chain_id, claimed, currency, expired, order_id, script};
+pub use far::{Far, Way};
 pub use feed::ScriptedFeed;
 pub use lease::MemoryLease;
 pub use log::MemoryLog;

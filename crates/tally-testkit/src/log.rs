@@ -1,6 +1,7 @@
 //! An event log in memory, with the faults a real one has.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +11,7 @@ use futures::stream;
 use tally_events::{Event, NewEvent, Recorded, Subject};
 use tally_ports::{AppendError, EventLog, EventStream, Expectation, PortError, Purge};
 use tally_types::Position;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::lock;
 
@@ -26,7 +27,8 @@ pub struct MemoryLog(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     facts: Mutex<Facts>,
-    head: watch::Sender<Position>,
+    /// Of new facts. Readers are woken in the order in which they came to wait, so that runs can be repeated.
+    news: Notify,
     acks_to_lose: AtomicUsize,
     appends_to_fail: AtomicUsize,
 }
@@ -52,7 +54,7 @@ impl MemoryLog {
     pub fn new() -> Self {
         Self(Arc::new(Shared {
             facts: Mutex::default(),
-            head: watch::Sender::new(Position::START),
+            news: Notify::new(),
             acks_to_lose: AtomicUsize::new(0),
             appends_to_fail: AtomicUsize::new(0),
         }))
@@ -88,16 +90,8 @@ impl MemoryLog {
     /// Appends facts behind whatever is on their subjects: how tests set a scene.
     pub fn seed(&self, batch: Vec<NewEvent>) -> Vec<Position> {
         let positions = lock(&self.0.facts).push(batch);
-        self.0.publish();
+        self.0.news.notify_waiters();
         positions
-    }
-}
-
-impl Shared {
-    fn publish(&self) {
-        // Under the lock, so that the head never goes back.
-        let facts = lock(&self.facts);
-        self.head.send_replace(facts.head());
     }
 }
 
@@ -213,7 +207,7 @@ impl EventLog for MemoryLog {
                 },
             }
         };
-        self.0.publish();
+        self.0.news.notify_waiters();
         if take(&self.0.acks_to_lose) {
             return Err(PortError::transient("the log's answer got lost").into());
         }
@@ -221,13 +215,15 @@ impl EventLog for MemoryLog {
     }
 
     async fn read(&self, after: Position) -> Result<EventStream, PortError> {
-        let head = *self.0.head.borrow();
+        let head = lock(&self.0.facts).head();
         if after > head {
             return Err(PortError::persistent(format!("position {after} is beyond the log's head {head}")));
         }
-        let state = (self.0.clone(), self.0.head.subscribe(), after.next());
-        Ok(stream::unfold(state, |(shared, mut head, mut at)| async move {
+        let state = (self.0.clone(), after.next());
+        Ok(stream::unfold(state, |(shared, mut at)| async move {
             loop {
+                let mut news = pin!(shared.news.notified());
+                news.as_mut().enable();
                 let (fact, purged) = {
                     let facts = lock(&shared.facts);
                     (facts.at(at).cloned(), facts.purged.contains(&at))
@@ -237,10 +233,9 @@ impl EventLog for MemoryLog {
                         at = at.next();
                         continue;
                     }
-                    return Some((Ok(fact), (shared, head, at.next())));
+                    return Some((Ok(fact), (shared.clone(), at.next())));
                 }
-                // The sender lives in `shared`, so this ends only with news.
-                head.changed().await.ok()?;
+                news.await;
             }
         })
         .boxed())
@@ -252,7 +247,7 @@ impl EventLog for MemoryLog {
     }
 
     async fn head(&self) -> Result<Position, PortError> {
-        Ok(*self.0.head.borrow())
+        Ok(lock(&self.0.facts).head())
     }
 }
 

@@ -101,8 +101,9 @@ pub struct RescanProgress {
 #[derive(Debug, Clone, Default)]
 pub struct Rescans {
     open: BTreeMap<u32, Rescan>,
-    /// The highest number there was.
+    /// The highest number there was, and where it was asked for, if that was seen.
     last: u32,
+    last_asked: Position,
 }
 
 impl Rescans {
@@ -110,7 +111,7 @@ impl Rescans {
     pub fn apply(&mut self, position: Position, shard: Shard, fact: &Fact) {
         match fact {
             Fact::RescanRequested(fact) if fact.rescan > self.last => {
-                self.last = fact.rescan;
+                (self.last, self.last_asked) = (fact.rescan, position);
                 let (from, to, part_blocks) = (fact.from, fact.to, fact.part_blocks.max(1));
                 let rescan = Rescan { position, from, to, part_blocks, parts: BTreeMap::new() };
                 self.open.insert(fact.rescan, rescan);
@@ -154,7 +155,9 @@ impl Rescans {
         self.open.values().map(|rescan| rescan.position).min().unwrap_or(Position::START)
     }
 
-    /// The same, were a part applied for a shard.
+    /// From where on the log must be read to know as much, were a part applied for a shard: the oldest request that is
+    /// open then. Where none is, 0, if the part's own rescan was asked for last; else that request, or its number would
+    /// be given out again.
     pub fn since_after_applying(&self, part: &RescanPart, shard: Shard) -> Position {
         let left = |(number, rescan): (&u32, &Rescan)| {
             if *number != part.rescan {
@@ -164,7 +167,8 @@ impl Rescans {
             after.parts.entry(part.part).or_default().applied.push(shard);
             (!after.is_done(*number)).then_some(rescan.position)
         };
-        self.open.iter().filter_map(left).min().unwrap_or(Position::START)
+        let closed = if part.rescan == self.last { Position::START } else { self.last_asked };
+        self.open.iter().filter_map(left).min().unwrap_or(closed)
     }
 
     /// Open parts that nobody has matched against a shard's scripts, in order.
@@ -221,7 +225,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// A book, told in words: `ask 10-350`, `report 0 1/2`, `piece 0 1/2`, `apply 0 1/2`.
+    /// A book, told in words: `ask 10-350`, `report 0 1/2`, `piece 0 1/2`, `apply 0 1/2`; of the first rescan, or of
+    /// that with the number at the end.
     fn told(words: &[&str]) -> Rescans {
         let mut book = Rescans::default();
         for (at, words) in words.iter().enumerate() {
@@ -237,7 +242,8 @@ mod tests {
                 continue;
             }
             let (part, of) = rest.split_once(' ').unwrap();
-            let (rescan, part) = (1, part.parse().unwrap());
+            let (of, rescan) = of.split_once(' ').unwrap_or((of, "1"));
+            let (rescan, part) = (rescan.parse().unwrap(), part.parse().unwrap());
             let last = BlockRef { height: Height::new(0), hash: BlockHash::from_display([0; 32]) };
             let fact: Fact = match verb {
                 "apply" => RescanApplied { chain, rescan, part, since }.into(),
@@ -305,5 +311,15 @@ mod tests {
         assert_eq!(book.next_number(), 2);
         words.push("ask 5-6");
         assert_eq!(told(&words).since(), Position::new(9));
+    }
+
+    #[test]
+    fn the_number_of_a_rescan_that_was_done_first_is_not_forgotten() {
+        let mut words = vec!["ask 0-50", "ask 0-50", "report 0 1/1 2", "apply 0 1/1 2", "report 0 1/1"];
+        let book = told(&words);
+        let first = book.to_apply(Shard::WHOLE).next().unwrap().0;
+        assert_eq!(book.since_after_applying(&first, Shard::WHOLE), Position::new(2));
+        words.push("apply 0 1/1");
+        assert_eq!((told(&words).is_empty(), told(&words).next_number()), (true, 3));
     }
 }

@@ -130,21 +130,24 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits until the store holds what this worker has told of. A store that has failed is left behind; then a
-    /// payment may be told of twice.
+    /// Waits until the store holds what this worker has told of. With one that has failed nothing is found, or a payment
+    /// might be told of twice; a start reads it anew.
     async fn let_store_catch_up(&self, patience: Duration) -> Result<(), Trouble> {
         let written = async {
             self.shared.wait_for_note(self.last).await;
             let (done, written) = oneshot::channel();
-            if self.notes.send(Note::Flush(done)).await.is_ok() {
-                // Answered, or the persister has ended: there is no more to wait for.
-                let _ = written.await;
-            }
+            self.notes.send(Note::Flush(done)).await.is_ok() && written.await.is_ok()
         };
-        tokio::time::timeout(patience, written).await.map_err(|_| {
-            let late = format!("the store has not caught up with the log within {} s", patience.as_secs());
-            Trouble::Log(PortError::transient(late))
-        })
+        let trouble = |said: String| Err(Trouble::Log(PortError::transient(said)));
+        match tokio::time::timeout(patience, written).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                trouble("the watcher's store has failed: it is read anew at the next start".to_owned())
+            }
+            Err(_) => {
+                trouble(format!("the store has not caught up with the log within {} s", patience.as_secs()))
+            }
+        }
     }
 
     async fn is_own_block(&self, block: BlockRef) -> Result<bool, Trouble> {

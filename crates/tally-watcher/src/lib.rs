@@ -31,11 +31,12 @@
 //! | after a change of endpoint or writer a branch must have more work, or the tip be absent for 10 minutes | `trouble::of_two_branches_the_one_with_more_work_is_followed`, `trouble::after_a_change_of_writer_a_shorter_branch_of_more_work_is_followed` |
 //! | a node that hangs is told within a minute | `trouble::a_node_that_hangs_is_told_within_a_minute` |
 //! | checkpoints bound the replay | `restart::a_checkpoint_bounds_what_is_read` |
+//! | a store that fails is asked again, and never said to be whole | `persist::tests::a_store_that_fails_is_asked_again_and_never_said_to_be_whole` |
 //! | addresses quoted while nobody watched | `restart::addresses_quoted_while_nobody_watched_are_late_ones` |
 //! | a reorg looks into the mempool | `follow::a_reorg_says_which_payments_are_back_in_the_mempool`, `follow::a_payment_that_is_on_both_branches_is_never_gone` |
 //! | what is missing from a new node's mempool is unknown | `trouble::another_endpoint_is_not_believed_blindly`, `tally-tracker::decide::tests::a_new_node_does_not_know_what_it_never_held` |
 //! | a fork deeper than the window stops the shard, a rescan begins it anew | `trouble::a_reorg_deeper_than_the_window_stops_the_watch`, `scale::after_a_reorg_too_deep_a_rescan_begins_anew` |
-//! | rescans in parts, by any number of workers; a known identity is left alone, and what is known by another way of finding | `apply::tests`, `scale::a_find_on_another_branch_is_not_believed`, `scale::a_rescan_finds_what_was_overlooked_and_doubles_nothing`, `scale::a_rescan_goes_on_when_workers_are_killed_and_started_anew`, `scale::shards_may_change_in_the_middle_of_a_rescan` |
+//! | rescans in parts, by any number of workers; a known identity is left alone, and what is known by another way of finding | `apply::tests`, `scale::a_find_on_another_branch_is_not_believed`, `scale::a_rescan_finds_what_was_overlooked_and_doubles_nothing`, `scale::a_rescan_goes_on_when_workers_are_killed_and_started_anew`, `scale::a_rescan_that_is_done_before_an_earlier_one_keeps_its_number`, `scale::shards_may_change_in_the_middle_of_a_rescan` |
 //! | what is final is told once | `scale::what_the_chain_calls_final_is_told` |
 //!
 //! Above them all stands the seeded simulation (`tests/simulation` of the workspace): after every append the fold of

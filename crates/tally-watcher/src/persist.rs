@@ -1,7 +1,7 @@
 //! The watch set in the watcher's own store, and the payments that were told, with the log position it stands at.
 //!
-//! A cache: where it is lost, or is of another log, the log is read from the start. A store that fails is left
-//! alone until the next start; the watch goes on.
+//! A cache: where it is lost, or is of another log, the log is read from the start. A store that fails is asked again,
+//! then left alone until the next start; the watch goes on, but for what must know which payments were told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +23,9 @@ const COMMIT_ROWS_MAX: usize = 500;
 const COMMIT_AFTER: Duration = Duration::from_millis(200);
 /// Changes on their way to the store.
 const QUEUE_MAX: usize = 4096;
+/// How often a commit is tried where the store may be there again in a moment, and the pause between.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(250);
 
 const KEY_CHAIN: &[u8] = b"chain";
 /// Stands behind the chain: a store of another form is read from the log again.
@@ -38,7 +41,7 @@ const CURSOR_EVERY: u64 = 1000;
 pub(crate) enum Note {
     /// To be written down.
     Entry(Entry),
-    /// Answered once all before it is written down.
+    /// Answered once all before it is written down; never, where the store has failed.
     Flush(oneshot::Sender<()>),
 }
 
@@ -192,7 +195,7 @@ impl Persister {
             if !batch.is_empty() {
                 self.commit(batch).await;
             }
-            if let Some(done) = asked {
+            if let Some(done) = asked.filter(|_| !self.failed) {
                 // Who asked may have gone.
                 let _ = done.send(());
             }
@@ -203,11 +206,22 @@ impl Persister {
         if self.failed {
             return;
         }
-        let store = Arc::clone(&self.store);
-        let done = tokio::task::spawn_blocking(move || store.commit(batch)).await;
-        if let Ok(Err(error)) = done {
-            tracing::warn!(chain = %self.chain, %error, "the watch set is no longer stored; the next start reads the log");
-            self.failed = true;
+        for tries in 1.. {
+            let (store, batch) = (Arc::clone(&self.store), batch.clone());
+            let done = tokio::task::spawn_blocking(move || store.commit(batch)).await;
+            match done {
+                // Rows say what is, so that one that was written and is written again is the same.
+                Ok(Err(error)) if error.is_transient() && tries < TRIES => {
+                    tracing::warn!(chain = %self.chain, %error, tries, "the watch set is written again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(chain = %self.chain, %error, "the watch set is no longer stored; the next start reads the log");
+                    self.failed = true;
+                    return;
+                }
+                Ok(Ok(())) | Err(_) => return,
+            }
         }
     }
 }
@@ -240,6 +254,9 @@ fn add(batch: &mut WriteBatch, entry: Entry) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tally_ports::Rows;
     use tally_testkit::{MemoryStore, chain_id, script};
     use tally_types::Height;
 
@@ -250,6 +267,65 @@ mod tests {
             Address { script: script(number), position: Position::new(number), birth: Height::new(3) };
         let change = Some(Change::Watch(address));
         Entry { position: Position::new(number), id: format!("id{number}"), change, checkpoint: number == 41 }
+    }
+
+    /// A store whose first commits fail.
+    struct Failing {
+        store: MemoryStore,
+        left: AtomicU32,
+        error: fn() -> PortError,
+    }
+
+    impl Store for Failing {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
+            self.store.get(key)
+        }
+
+        fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, PortError> {
+            self.store.range(from, to, limit)
+        }
+
+        fn range_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, PortError> {
+            self.store.range_back(from, to, limit)
+        }
+
+        fn commit(&self, batch: WriteBatch) -> Result<(), PortError> {
+            let fails =
+                self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+            if fails.is_err() { self.store.commit(batch) } else { Err((self.error)()) }
+        }
+
+        fn clear(&self) -> Result<(), PortError> {
+            self.store.clear()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_fails_is_asked_again_and_never_said_to_be_whole() {
+        let busy: fn() -> PortError = || PortError::transient("the disk is busy");
+        let gone: fn() -> PortError = || PortError::persistent("the disk is gone");
+        let rows = [
+            ("it is there", 0, busy, true),
+            ("it is there again", TRIES - 1, busy, true),
+            ("it stays away", TRIES, busy, false),
+            ("it is gone", 1, gone, false),
+        ];
+        for (name, failures, error, whole) in rows {
+            let store = Arc::new(Failing { store: MemoryStore::new(), left: failures.into(), error });
+            let (sender, persister) = Persister::new(store.clone(), chain_id("btc"));
+            let running = tokio::spawn(persister.run());
+            for number in 1..=2 {
+                let (done, written) = oneshot::channel();
+                sender.send(Note::Entry(watch(number))).await.unwrap();
+                sender.send(Note::Flush(done)).await.unwrap();
+                assert_eq!(written.await.is_ok(), whole, "{name}");
+            }
+            drop(sender);
+            running.await.unwrap();
+            let mut found = 0;
+            each_address(store.as_ref(), |_| found += 1).unwrap();
+            assert_eq!(found, if whole { 2 } else { 0 }, "{name}");
+        }
     }
 
     #[tokio::test]

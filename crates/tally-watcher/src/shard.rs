@@ -82,6 +82,8 @@ impl ShardRun {
         let state = (tracker, last, checkpoint, retired);
         let worker = Worker::new(config, ports, self.handle.clone(), shared, notes, state);
         tokio::select! {
+            // Each is asked every time, whatever the order; in this one a run can be repeated.
+            biased;
             () = Box::pin(follower.run(stream)) => Ok(Ended::Stopped),
             () = Box::pin(rescanner.run()) => Ok(Ended::Stopped),
             ended = Box::pin(worker.run(stop)) => Ok(ended),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tally_events::{Fact, Recorded};
+use tally_events::{ChainSharded, Fact, Recorded, Shard, Subject};
 use tally_order::Stage;
 use tally_ports::Clock;
 use tally_testkit::{FakeChain, Payment};
@@ -25,107 +25,175 @@ pub(crate) struct Report {
     pub(crate) through: Position,
 }
 
-/// A chain, and the branch of it that the log's block facts make.
+/// A chain, and the branches of it that the log's block facts make: one for each shard.
 pub(crate) struct Branch {
+    id: ChainId,
     pub(crate) chain: Arc<FakeChain>,
-    blocks: BTreeMap<Height, BlockHash>,
-    /// The tip after each change, by position.
-    tips: Vec<(Position, BlockRef)>,
-    pub(crate) through: Position,
-    pub(crate) reports: Vec<Report>,
+    shards: BTreeMap<Shard, Followed>,
+    generation: u32,
+    /// The tips after each change, by position.
+    tips: Vec<(Position, BTreeMap<Shard, BlockRef>)>,
+    pub(crate) reports: Vec<(Shard, Report)>,
     /// The first block that the log knows.
     pub(crate) first: Option<Height>,
     /// Every transaction that was ever made.
     pub(crate) made: BTreeMap<TxId, Payment>,
 }
 
+/// The branch of one shard.
+#[derive(Debug, Clone, Default)]
+struct Followed {
+    blocks: BTreeMap<Height, BlockHash>,
+    through: Position,
+}
+
+impl Followed {
+    fn tip(&self) -> Option<BlockRef> {
+        self.blocks.last_key_value().map(|(height, hash)| BlockRef { height: *height, hash: *hash })
+    }
+}
+
 impl Branch {
-    pub(crate) fn new(chain: Arc<FakeChain>) -> Self {
+    pub(crate) fn new(id: ChainId, chain: Arc<FakeChain>) -> Self {
         Self {
+            id,
             chain,
-            blocks: BTreeMap::new(),
+            shards: BTreeMap::from([(Shard::WHOLE, Followed::default())]),
+            generation: 0,
             tips: Vec::new(),
-            through: Position::START,
             reports: Vec::new(),
             first: None,
             made: BTreeMap::new(),
         }
     }
 
-    pub(crate) fn tip(&self) -> Option<BlockRef> {
-        self.blocks.last_key_value().map(|(height, hash)| BlockRef { height: *height, hash: *hash })
+    /// The tips of all shards.
+    pub(crate) fn tips(&self) -> BTreeMap<Shard, BlockRef> {
+        self.shards.iter().filter_map(|(shard, followed)| Some((*shard, followed.tip()?))).collect()
     }
 
-    /// The tip as of a position.
-    pub(crate) fn tip_at(&self, position: Position) -> Option<BlockRef> {
+    /// The tips as of a position.
+    pub(crate) fn tips_at(&self, position: Position) -> BTreeMap<Shard, BlockRef> {
         let count = self.tips.partition_point(|(at, _)| *at <= position);
-        self.tips.get(count.checked_sub(1)?).map(|(_, tip)| *tip)
+        let last = count.checked_sub(1).and_then(|last| self.tips.get(last));
+        last.map(|(_, tips)| tips.clone()).unwrap_or_default()
     }
 
-    pub(crate) fn holds(&self, block: &BlockRef) -> bool {
-        self.blocks.get(&block.height) == Some(&block.hash)
+    /// The shard's tip, if it has this block.
+    pub(crate) fn tip_over(&self, shard: Shard, block: &BlockRef) -> Option<BlockRef> {
+        let followed = self.shards.get(&shard)?;
+        (followed.blocks.get(&block.height) == Some(&block.hash)).then(|| followed.tip())?
+    }
+
+    /// Whether every shard's branch ends here.
+    pub(crate) fn is_at(&self, tip: BlockRef) -> bool {
+        self.shards.values().all(|followed| followed.tip() == Some(tip))
+    }
+
+    /// The name of the lease of one of the shards there are, by any number.
+    pub(crate) fn lease(&self, number: u64) -> String {
+        let index = number % self.shards.len() as u64;
+        format!("watch.{}.{}-{index}", self.id, self.generation)
+    }
+
+    fn of(&self, script: &Script) -> Option<&Followed> {
+        self.shards.iter().find(|(shard, _)| shard.has(script)).map(|(_, followed)| followed)
     }
 
     pub(super) fn fold(&mut self, recorded: &Recorded, timeline: &Timeline) -> Verdict {
-        match &recorded.event.fact {
+        let (fact, shard) = (&recorded.event.fact, recorded.event.shard);
+        if let Fact::ChainSharded(fact) = fact {
+            if recorded.event.subject == Subject::chain_plan(&self.id) {
+                self.divide(fact)?;
+                self.tips.push((recorded.position, self.tips()));
+            }
+            return Ok(());
+        }
+        let (observed_at, through) = match fact {
+            Fact::BlockConnected(fact) => (fact.observed_at, fact.watched_through),
+            Fact::ChainObserved(fact) => (fact.observed_at, fact.watched_through),
+            Fact::ChainCheckpointed(fact) => (fact.observed_at, fact.watched_through),
+            Fact::BlockDisconnected(_) => (Timestamp::EPOCH, Position::START),
+            _ => return Ok(()),
+        };
+        let ended = recorded.event.subject != Subject::chain(&self.id, self.generation, shard.index());
+        let Some(followed) = self.shards.get_mut(&shard).filter(|_| !ended) else {
+            return broken("branch", format!("{shard} of {} has ended", recorded.event.subject));
+        };
+        if observed_at > Timestamp::EPOCH {
+            followed.through = followed.through.max(through);
+            self.reports.push((shard, Report { at: timeline.now(), observed_at, through }));
+        }
+        match fact {
             Fact::BlockConnected(fact) => {
-                self.report(timeline, fact.observed_at, fact.watched_through);
-                self.connect(fact.from, fact.block)?;
+                self.first.get_or_insert(fact.from);
+                connect(&self.chain, followed, fact.from, fact.block)?;
             }
             Fact::BlockDisconnected(fact) => {
-                if self.tip() != Some(fact.block) {
+                if followed.tip() != Some(fact.block) {
                     return broken("branch", format!("{} is not the tip", name_block(&fact.block)));
                 }
-                self.blocks.remove(&fact.block.height);
+                followed.blocks.remove(&fact.block.height);
             }
-            Fact::ChainObserved(fact) => self.report(timeline, fact.observed_at, fact.watched_through),
-            Fact::ChainCheckpointed(fact) => self.report(timeline, fact.observed_at, fact.watched_through),
-            _ => return Ok(()),
+            _ => {}
         }
-        if let Some(tip) = self.tip() {
-            self.tips.push((recorded.position, tip));
-        }
+        self.tips.push((recorded.position, self.tips()));
         Ok(())
     }
 
-    fn report(&mut self, timeline: &Timeline, observed_at: Timestamp, through: Position) {
-        self.through = self.through.max(through);
-        self.reports.push(Report { at: timeline.now(), observed_at, through });
-    }
-
-    fn connect(&mut self, from: Height, block: BlockRef) -> Verdict {
-        self.first.get_or_insert(from);
-        let mut run = Vec::new();
-        let mut at = block.hash;
-        let mut below = None;
-        while let Some((header, _)) = self.chain.body(&at) {
-            if header.block.height < from {
-                below = Some(header.block);
-                break;
-            }
-            run.push(header.block);
-            at = header.prev;
+    /// Other shards from here on: all of those before stand at one block.
+    fn divide(&mut self, fact: &ChainSharded) -> Verdict {
+        if let Some((shard, followed)) = self.shards.iter().find(|(_, followed)| followed.tip() != fact.at) {
+            let tip = followed.tip();
+            return broken("branch", format!("{shard} stands at {tip:?}, and is divided at {:?}", fact.at));
         }
-        if let (Some(tip), Some(below)) = (self.tip(), below)
-            && tip != below
-        {
-            return broken("branch", format!("{} does not follow {}", name_block(&block), name_block(&tip)));
-        }
-        self.blocks.extend(run.into_iter().map(|block| (block.height, block.hash)));
+        let mut start = self.shards.values().next().cloned().unwrap_or_default();
+        start.through = fact.watched_through;
+        self.generation = fact.generation;
+        self.shards = Shard::all(fact.count).map(|shard| (shard, start.clone())).collect();
         Ok(())
     }
 
     /// What the branch's blocks pay to a script.
-    fn mined(&self, script: &Script) -> BTreeMap<TxId, u128> {
-        let mut mined = BTreeMap::new();
-        for hash in self.blocks.values() {
+    fn mined(&self, script: &Script) -> BTreeMap<BlockHash, u128> {
+        let mut mined = BTreeMap::<BlockHash, u128>::new();
+        for hash in self.of(script).into_iter().flat_map(|followed| followed.blocks.values()) {
             let Some((_, payments)) = self.chain.body(hash) else { continue };
             for payment in payments.iter().filter(|payment| payment.script == *script) {
-                mined.insert(payment.txid, payment.amount.units());
+                *mined.entry(*hash).or_default() += payment.amount.units();
             }
         }
         mined
     }
+
+    /// Whether a deposit is what was paid. What is told as a sum has the transactions' sum, by its block.
+    fn is_made(&self, deposit: &DepositKey, units: u128, script: &Script) -> bool {
+        let sum = deposit.slot.starts_with("balance-");
+        let made = self.made.get(&deposit.txid);
+        sum || made.is_some_and(|made| made.amount.units() == units && made.script == *script)
+    }
+}
+
+/// A block joins, or a run of them.
+fn connect(chain: &FakeChain, followed: &mut Followed, from: Height, block: BlockRef) -> Verdict {
+    let mut run = Vec::new();
+    let mut at = block.hash;
+    let mut below = None;
+    while let Some((header, _)) = chain.body(&at) {
+        if header.block.height < from {
+            below = Some(header.block);
+            break;
+        }
+        run.push(header.block);
+        at = header.prev;
+    }
+    if let (Some(tip), Some(below)) = (followed.tip(), below)
+        && tip != below
+    {
+        return broken("branch", format!("{} does not follow {}", name_block(&block), name_block(&tip)));
+    }
+    followed.blocks.extend(run.into_iter().map(|block| (block.height, block.hash)));
+    Ok(())
 }
 
 impl Judge {
@@ -134,14 +202,13 @@ impl Judge {
         let Some(branch) = self.branches.get(chain) else { return Ok(()) };
         let (mut checked, mut seen) = (0, BTreeMap::<DepositKey, OrderId>::new());
         for ((on, script), given) in &self.given {
-            if on != chain
-                || given.since > branch.through
-                || branch.first.is_some_and(|first| given.birth < first)
-            {
+            let through = branch.of(script).map_or(Position::START, |followed| followed.through);
+            let too_early = branch.first.is_some_and(|first| given.birth < first);
+            if on != chain || given.since > through || too_early {
                 continue;
             }
             let Some(order) = self.order(&given.order) else { continue };
-            let (mut blocks, mut sum) = (BTreeMap::new(), 0_u128);
+            let (mut blocks, mut sum) = (BTreeMap::<BlockHash, u128>::new(), 0_u128);
             for deposit in order.deposits().iter().filter(|d| d.chain() == chain && d.quote() == given.quote)
             {
                 let units = deposit.amount().units();
@@ -149,16 +216,12 @@ impl Judge {
                 if let Some(other) = twice {
                     return broken("deposits", format!("{} pays {other} and {}", deposit.key(), given.order));
                 }
-                let made = branch.made.get(&deposit.key().txid);
-                if made.is_none_or(|made| made.amount.units() != units || made.script != *script) {
-                    return broken(
-                        "deposits",
-                        format!("{} of {units} was never paid: {made:?}", deposit.key()),
-                    );
+                if !branch.is_made(deposit.key(), units, script) {
+                    return broken("deposits", format!("{} of {units} was never paid", deposit.key()));
                 }
                 match deposit.stage() {
-                    Stage::Mined(_) => {
-                        blocks.insert(deposit.key().txid, units);
+                    Stage::Mined(block) => {
+                        *blocks.entry(block.hash).or_default() += units;
                         sum += units;
                     }
                     Stage::Mempool => sum += units,
@@ -194,10 +257,11 @@ impl Judge {
             if branch.first.is_some_and(|first| given.birth < first) {
                 continue;
             }
-            if branch.through < given.since {
+            if branch.of(script).is_none_or(|followed| followed.through < given.since) {
                 return Some(format!("{chain} is not watched for {}", given.order));
             }
-            let held = branch.chain.mempool_payments();
+            let mut held = branch.chain.mempool_payments();
+            held.retain(|_| branch.chain.has_mempool());
             let held: BTreeMap<TxId, u128> =
                 held.iter().filter(|p| p.script == *script).map(|p| (p.txid, p.amount.units())).collect();
             let told: BTreeMap<TxId, u128> = self

@@ -8,6 +8,7 @@ use tally_ports::Message;
 use tally_types::{OrderId, Position};
 
 use super::{Judge, Verdict, broken};
+use crate::timeline::Life;
 
 /// A notification as a shop reads it.
 #[derive(Debug, Clone)]
@@ -47,6 +48,15 @@ impl Judge {
             self.check_status(&notice.order, notice.version, &notice.status)
         };
         self.keep(verdict);
+    }
+
+    /// Something leaves a process that only the holder of a lease may send, and only within a term that was granted.
+    pub(crate) fn left(&mut self, life: &Life, lease: &str) {
+        self.applies("terms");
+        if let Some(overdue_ms) = life.overdue_ms(lease) {
+            let text = format!("process {} acts {overdue_ms} ms after its term of {lease}", life.process);
+            self.keep(broken("terms", text));
+        }
     }
 
     /// A shop asked after it was told of `version`, and got an answer.

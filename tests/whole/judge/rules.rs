@@ -89,7 +89,14 @@ impl Judge {
             return Ok(());
         }
         self.applies("epochs");
-        let last = self.epochs.entry(recorded.event.subject.clone()).or_default();
+        // Rescans are of many duties, on one subject.
+        let shard = recorded.event.shard;
+        let duty = match &recorded.event.fact {
+            Fact::RescanReported(fact) => format!("{} {} {shard}", fact.rescan, fact.part),
+            Fact::RescanApplied(_) => shard.to_string(),
+            _ => String::new(),
+        };
+        let last = self.epochs.entry((recorded.event.subject.clone(), duty)).or_default();
         if epoch < *last {
             return broken("epochs", format!("term {epoch} writes after term {last}"));
         }
@@ -113,11 +120,13 @@ impl Judge {
         let mut quoted = 0;
         for quote in order.quotes() {
             let Some(branch) = self.branches.get(&quote.terms().chain) else { continue };
-            let looked = branch.reports.iter().any(|report| {
-                report.observed_at >= since && report.at >= really && report.through >= quote.position()
+            let script = &quote.terms().script;
+            let looked = branch.reports.iter().any(|(shard, report)| {
+                let late = report.observed_at >= since && report.at >= really;
+                late && report.through >= quote.position() && shard.has(script)
             });
             if !looked {
-                let last = branch.reports.last();
+                let last = branch.reports.iter().rfind(|(shard, _)| shard.has(script));
                 return broken(
                     "silence",
                     format!("{} expires at {}, but its watcher said {last:?}", fact.order, fact.deadline),

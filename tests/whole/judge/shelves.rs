@@ -2,7 +2,6 @@
 //!
 //! Not here: facts.
 
-use tally_events::Shard;
 use tally_order::Order;
 use tally_ports::ReadModel;
 use tally_projector::Model;
@@ -75,8 +74,8 @@ impl Judge {
     fn shown(&self, mut order: Order, at: Position, all: bool) -> Order {
         for (chain, branch) in &self.branches {
             let has_deposits = order.deposits().iter().any(|deposit| deposit.chain() == chain);
-            if let Some(tip) = branch.tip_at(at).filter(|_| has_deposits != all) {
-                order.show_tip(chain, Shard::WHOLE, tip);
+            for (shard, tip) in branch.tips_at(at).into_iter().filter(|_| has_deposits != all) {
+                order.show_tip(chain, shard, tip);
             }
         }
         order

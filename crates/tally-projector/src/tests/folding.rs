@@ -1,7 +1,9 @@
 //! Folding: the same bytes however the log is cut, whatever breaks off where.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
@@ -407,6 +409,98 @@ async fn waiters_and_receivers_hear_of_each_commit() {
     }
     assert_eq!(heard, [1, 2]);
     running.abort();
+}
+
+/// A store some of whose commits fail: taken all the same, or not.
+#[derive(Default)]
+struct Unsure {
+    store: MemoryStore,
+    commits: AtomicUsize,
+    /// Which commits fail, and whether the store takes them.
+    fails: Vec<(usize, bool)>,
+}
+
+impl Store for Unsure {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
+        self.store.get(key)
+    }
+
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, PortError> {
+        self.store.range(from, to, limit)
+    }
+
+    fn range_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, PortError> {
+        self.store.range_back(from, to, limit)
+    }
+
+    fn commit(&self, batch: WriteBatch) -> Result<(), PortError> {
+        let number = self.commits.fetch_add(1, Ordering::SeqCst);
+        let Some((_, taken)) = self.fails.iter().find(|(fails, _)| *fails == number) else {
+            return self.store.commit(batch);
+        };
+        if *taken {
+            self.store.commit(batch)?;
+        }
+        Err(PortError::transient("the store's answer got lost"))
+    }
+
+    fn clear(&self) -> Result<(), PortError> {
+        self.store.clear()
+    }
+}
+
+/// With commits of one row a block is committed in parts.
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_failed_and_was_taken_is_told_of() {
+    type Row = (&'static str, usize, fn(usize) -> bool, bool);
+    let rows: [Row; 5] = [
+        ("none fails", 500, |_| false, true),
+        ("each second is taken", 500, |number| number % 2 == 1, true),
+        ("each second is lost", 500, |number| number % 2 == 1, false),
+        ("small ones are taken", 1, |number| number * number % 7 == 2, true),
+        ("small ones are lost", 1, |number| number * number % 7 == 2, false),
+    ];
+    for (name, rows_live, fails, taken) in rows {
+        let scene = Scene::new();
+        let fails = (1..1_000).filter(|number| fails(*number)).map(|number| (number, taken)).collect();
+        let store = Arc::new(Unsure { fails, ..Unsure::default() });
+        let options = Options { rows_live, rows_catching_up: rows_live, ..Options::default() };
+        let projector = Projector::open(Arc::new(scene.log.clone()), store.clone(), options).await.unwrap();
+        let model = projector.model();
+        let mut changes = model.changes();
+        let running = tokio::spawn(async move { projector.run().await });
+        let mut order_ids = Vec::new();
+        for number in 1..=3 {
+            order_ids.push(scene.create(number));
+            scene.quote(number);
+            let last = scene.log.facts().last().unwrap().position;
+            assert!(model.wait_for(last, Span::from_secs(600)).await, "{name}: {last} is never told of");
+            let read = model.order(&order_ids[number as usize - 1]).await.unwrap();
+            assert_eq!(read.map(|order| order.version()), Some(2), "{name}");
+        }
+        scene.connect(block(100, 1));
+        for number in 1..=3 {
+            scene.mined(number, number.into(), 1_000, block(101, 1));
+        }
+        scene.connect(block(101, 1));
+        let last = scene.log.facts().last().unwrap().position;
+        assert!(model.wait_for(last, Span::from_secs(600)).await, "{name}");
+        let mut heard = BTreeSet::new();
+        while let Ok(Ok(change)) = tokio::time::timeout(Duration::from_secs(1), changes.recv()).await {
+            heard.insert((change.order, change.version));
+        }
+        for id in order_ids {
+            let order = model.order(&id).await.unwrap().unwrap();
+            assert_eq!(order.status(), Status::Confirmed, "{name}");
+            let missing: Vec<_> =
+                (1..=order.version()).filter(|v| !heard.contains(&(id.clone(), *v))).collect();
+            assert!(missing.is_empty(), "{name}: nobody heard of {missing:?} of {}", order.version());
+        }
+        running.abort();
+        let whole = scene.projector().await;
+        whole.catch_up().await.unwrap();
+        assert_eq!(store.store.rows(), scene.store.rows(), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -319,6 +319,23 @@ async fn a_rescan_finds_what_was_overlooked_and_doubles_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rescan_that_is_done_before_an_earlier_one_keeps_its_number() {
+    let (scene, _) = overlooked();
+    let _running = scene.spawn_part("");
+    at_the_tip(&scene, "before").await;
+    let tip = scene.node().tip_block().height.get();
+    let first = request(&scene, 0, tip + 5).await;
+    let second = request(&scene, 0, 5).await;
+    done(&scene, second).await;
+    scene.node().mine(5);
+    done(&scene, first).await;
+    assert_eq!(rescan_progress(&scene.log, &chain(), second).await.unwrap(), None);
+    let third = request(&scene, 0, 5).await;
+    assert_eq!([first, second, third], [1, 2, 3]);
+    done(&scene, third).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_find_on_another_branch_is_not_believed() {
     let (scene, payments) = overlooked();
     let first = scene.node().tip_block();
