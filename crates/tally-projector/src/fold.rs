@@ -37,6 +37,8 @@ pub(crate) struct Committed {
     pub(crate) entered: Vec<Status>,
     /// Complete orders that a reorg took the money of: incidents for a person.
     pub(crate) undone: Vec<OrderId>,
+    /// How many deposits were left out of orders that have too many.
+    pub(crate) left_out: u64,
     /// How many orders stand where, as far as this commit changed that.
     pub(crate) counts: BTreeMap<Status, u64>,
     /// The rows it wrote, for those who keep them at hand; none where the fold is catching up.

@@ -430,6 +430,14 @@ fn report(committed: &Committed, history: Position) {
         for status in &committed.entered {
             metrics::counter!("tally_order_transitions_total", "status" => status.as_str()).increment(1);
         }
+        if committed.left_out > 0 {
+            tracing::error!(
+                deposits = committed.left_out,
+                "deposits were left out of orders that have too many: they stand in the log alone"
+            );
+            metrics::counter!("tally_incidents_total", "kind" => "deposits_left_out")
+                .increment(committed.left_out);
+        }
         for order in &committed.undone {
             tracing::error!(%order, "a reorg took the money of a complete order");
             metrics::counter!("tally_incidents_total", "kind" => "reorg_after_complete").increment(1);

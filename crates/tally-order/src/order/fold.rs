@@ -8,11 +8,22 @@ use tally_events::{
     DepositUnmined, DepositVanished, Fact, OrderAccepted, OrderInvalidated, OrderQuoted, OrdersArchived,
     Place, Recorded, Shard,
 };
-use tally_types::{BlockRef, ChainId, DepositKey, Height, Position, Timestamp, TxId};
+use tally_types::{BaseUnits, BlockRef, ChainId, DepositKey, Height, Position, Timestamp, TxId};
 
 use super::{Order, Version};
 use crate::deposit::{Link, MinedIn};
 use crate::{DepositState, Exceptions, QuoteState, Status};
+
+/// Deposits that an order takes whatever their amount. Anybody can pay an order in as many pieces as he likes, and each
+/// further one costs every later fold of it time; so beyond these, only those count that are no dust, and beyond
+/// [`DEPOSITS_MAX`] none. What is left out stays in the log.
+pub(super) const DEPOSITS_FREE: usize = 2_000;
+
+/// Deposits that an order takes at all.
+pub(super) const DEPOSITS_MAX: usize = 10_000;
+
+/// A deposit of less than one part in so many of the whole price is dust.
+const LEAST_PART: u128 = 1_000;
 
 impl Order {
     /// The order that its first fact makes; `None` for any other fact.
@@ -75,6 +86,14 @@ impl Order {
             self.finalize(chain, shard, finalized);
             self.refresh(recorded.event.time, recorded.position);
         }
+    }
+
+    /// Whether a deposit is one of the order's, or would be entered: an order with very many takes no dust.
+    pub fn takes(&self, chain: &ChainId, deposit: &Deposit) -> bool {
+        let place = |known: &DepositState| (&known.chain, &known.key).cmp(&(chain, &deposit.key));
+        self.quote_by_script(chain, &deposit.script).is_some_and(|quote| {
+            self.deposits.binary_search_by(place).is_ok() || !self.has_enough_of(quote, deposit.amount)
+        })
     }
 
     /// Whether the fact stands on the order's own subject.
@@ -278,7 +297,8 @@ impl Order {
         replaces: &Option<DepositKey>,
         position: Position,
     ) -> Option<&mut DepositState> {
-        let quote = self.quote_by_script(chain, &deposit.script)?.terms.quote;
+        let quote = self.quote_by_script(chain, &deposit.script)?;
+        let (enough, quote) = (self.has_enough_of(quote, deposit.amount), quote.terms.quote);
         let place = |known: &DepositState| (&known.chain, &known.key).cmp(&(chain, &deposit.key));
         let mut inherited = None;
         if let Some(old) = replaces
@@ -288,6 +308,7 @@ impl Order {
         }
         let at = match self.deposits.binary_search_by(place) {
             Ok(at) => at,
+            Err(_) if enough => return None,
             Err(at) => {
                 let entered = DepositState {
                     chain: chain.clone(),
@@ -316,6 +337,15 @@ impl Order {
             known.first_seen = known.first_seen.min(first_seen);
         }
         Some(known)
+    }
+
+    /// Whether an order with so many deposits takes no further one of this amount: see [`DEPOSITS_FREE`].
+    fn has_enough_of(&self, quote: &QuoteState, amount: BaseUnits) -> bool {
+        match self.deposits.len() {
+            0..DEPOSITS_FREE => false,
+            DEPOSITS_FREE..DEPOSITS_MAX => amount.units() < quote.terms.full.units() / LEAST_PART,
+            _ => true,
+        }
     }
 
     /// Takes a deposit out for the transaction that replaced it, unless it is in a block; answers when it was

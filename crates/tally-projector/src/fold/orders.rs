@@ -94,6 +94,11 @@ impl Fold<'_> {
         else {
             return Ok(());
         };
+        let Some(entry) = self.order_entry(&order)? else { return Ok(()) };
+        if !entry.order.takes(chain, deposit) {
+            self.done.left_out = self.done.left_out.saturating_add(1);
+            return Ok(());
+        }
         let shard = recorded.event.shard;
         let state = rows::shard(&self.rows, chain, shard)?;
         let connected = match (block, state.tip) {

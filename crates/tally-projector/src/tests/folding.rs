@@ -318,6 +318,25 @@ fn an_order_that_outgrows_a_row_is_split() {
     assert!(store.rows().iter().all(|(_, value)| value.len() <= 64 * 1024));
 }
 
+#[test]
+fn dust_beyond_measure_is_left_out_and_told_of() {
+    let scene = Scene::new();
+    scene.create(1);
+    scene.quote_for(1, 1_000_000, false);
+    for number in 0..2_003 {
+        scene.seen_at(&number.to_string());
+    }
+    scene.seen(9, 1, 400_000);
+    let store = MemoryStore::new();
+    let limits = Limits { rows_max: 500, orders_max: 3, keep_rows: false, aside_max: None };
+    let mut left_out = 0;
+    let facts = scene.log.facts();
+    Fold::new(&store as &dyn Store, limits).unwrap().run(&facts, |done| left_out += done.left_out).unwrap();
+    let (order, _) = crate::rows::order(&store as &dyn Store, &order_id(1)).unwrap().unwrap();
+    assert_eq!((left_out, order.deposits().len()), (3, 2_001));
+    assert_eq!(order.received()[0].amount.units(), 402_000, "2,000 of one unit, and the payment");
+}
+
 #[tokio::test]
 async fn a_store_of_another_version_is_folded_again() {
     let scene = story();

@@ -115,6 +115,11 @@ impl Scene {
 
     /// The same, where being final may be what completes.
     pub(super) fn quote_with(&self, number: u64, finalized: bool) -> OrderId {
+        self.quote_for(number, 1_000, finalized)
+    }
+
+    /// The same at so many units.
+    pub(super) fn quote_for(&self, number: u64, full: u128, finalized: bool) -> OrderId {
         let order = order_id(number);
         let index = number as u32;
         let allocated = KeyAllocated { fingerprint: fingerprint(), index, order: order.clone(), quote: 1 };
@@ -126,8 +131,8 @@ impl Scene {
             chain: chain_id("btc"),
             decimals: 8,
             payable_unit: BaseUnits::from_units(1),
-            full: BaseUnits::from_units(1_000),
-            due: BaseUnits::from_units(1_000),
+            full: BaseUnits::from_units(full),
+            due: BaseUnits::from_units(full),
             rate: None,
             script: script(number),
             addresses: vec![format!("address{number}")],

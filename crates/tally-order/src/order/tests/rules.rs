@@ -1,12 +1,12 @@
 //! Rules that a row of the table does not show: what is told late or twice, what does not count, what is not due.
 
 use tally_events::{
-    AcceptedDeposit, ArchivedOrder, Counts, LatePolicy, OrderAccepted, OrderCreated, OrdersArchived, Policy,
-    Price,
+    AcceptedDeposit, ArchivedOrder, Counts, Deposit, DepositSeen, LatePolicy, OrderAccepted, OrderCreated,
+    OrdersArchived, Policy, Price,
 };
-use tally_types::{BaseUnits, Face, MerchantId, Position, Span, WalletId};
+use tally_types::{BaseUnits, DepositKey, Face, MerchantId, Position, Span, WalletId};
 
-use super::{START, Story, created, key, policy, request, units};
+use super::{START, Story, created, key, policy, request, script, units};
 use crate::{DeadlineKind, Refusal, Status};
 
 fn check(rows: &[(&str, &str, &str)], policy: &Policy) {
@@ -392,4 +392,58 @@ fn each_field_of_a_request_tells_it_from_another() {
         assert!(!order.is_same_request(&other), "{name}");
     }
     assert_eq!(order.received_in(&"BTC".parse().unwrap()), BaseUnits::ZERO);
+}
+
+/// An order at 1,000,000 units with so many deposits of 500 each.
+fn in_pieces(count: usize) -> Story {
+    let mut story = Story::new(policy());
+    let request = request("btc", 1_000_000, 1, policy());
+    let quoted = story.order.quote(request, story.now).unwrap();
+    story.fold(quoted);
+    story.fold(piece("first", 500));
+    let first = story.order.deposits[0].clone();
+    let piece = |number: usize| {
+        let mut one = first.clone();
+        one.key.slot = format!("{number:05}");
+        one
+    };
+    story.order.deposits = (0..count).map(piece).collect();
+    story
+}
+
+fn piece(slot: &str, amount: u128) -> DepositSeen {
+    let key = DepositKey { slot: slot.to_owned(), ..key("a") };
+    let deposit = Deposit {
+        key,
+        currency: "btc".parse().unwrap(),
+        amount: units(amount),
+        script: script(1),
+        first_seen: START,
+        inputs: Vec::new(),
+        difference: None,
+    };
+    DepositSeen { chain: "btc".parse().unwrap(), deposit, replaces: None }
+}
+
+#[test]
+fn an_order_paid_in_very_many_pieces_takes_no_more_dust() {
+    let (free, most) = (super::super::fold::DEPOSITS_FREE, super::super::fold::DEPOSITS_MAX);
+    for (name, before, slot, amount, taken) in [
+        ("dust while there are few", free - 1, "new", 1, true),
+        ("dust when there are many", free, "new", 999, false),
+        ("a payment when there are many", free, "new", 1_000, true),
+        ("dust that is known already", free, "00007", 500, true),
+        ("a payment before the last place", most - 1, "new", 1_000, true),
+        ("a payment when there are too many", most, "new", 1_000_000, false),
+        ("one that is known already", most, "00007", 500, true),
+    ] {
+        let mut story = in_pieces(before);
+        let seen = piece(slot, amount);
+        assert_eq!(story.order.takes(&seen.chain, &seen.deposit), taken, "{name}");
+        let new = usize::from(taken && slot == "new");
+        story.fold(seen);
+        assert_eq!(story.order.deposits().len(), before + new, "{name}");
+    }
+    let other = Deposit { script: script(2), ..piece("new", 1_000).deposit };
+    assert!(!in_pieces(1).order.takes(&"btc".parse().unwrap(), &other), "another's script");
 }
