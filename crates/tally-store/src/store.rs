@@ -44,7 +44,7 @@ pub struct SledStore {
     large: RwLock<Large>,
     /// Whether there are leaves. Once there are, whoever looks for a row in both places holds `packing` meanwhile.
     packed: AtomicBool,
-    /// Held by a commit that moves rows into leaves.
+    /// Held by a commit that moves rows into leaves. Whoever needs both takes this before `large`.
     packing: RwLock<()>,
     /// Rows from which on a commit is packed.
     pack_rows_min: usize,
@@ -365,8 +365,9 @@ impl SledStore {
         let apart: Vec<&[u8]> = others.iter().map(|(key, _)| *key).collect();
         let larger = self.put_rows(others.iter().copied(), &mut batch)?;
         packed::pack(&self.db, &small, &apart, &mut batch).map_err(|error| self.damaged(error))?;
-        let mut large = self.large_mut();
+        // In this order, as readers do: they hold the first when they ask for the second.
         let _packing = self.packing.write().unwrap_or_else(PoisonError::into_inner);
+        let mut large = self.large_mut();
         self.apply(writer, batch)?;
         self.packed.store(true, Ordering::SeqCst);
         note_pieces(&mut large, larger);

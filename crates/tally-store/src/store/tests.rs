@@ -263,3 +263,31 @@ fn large_values_are_never_seen_half() {
         }
     });
 }
+
+/// A reader holds off packing and then asks for the pieces; a commit that packs does both, too.
+#[test]
+fn large_values_are_read_while_commits_are_packed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = SledStore::open(dir.path(), CACHE_BYTES).unwrap();
+    store.pack_rows_min = 1;
+    store.commit(batch(&[("a", 1), ("b", 20_000)])).unwrap();
+    let store = Arc::new(store);
+    let (sender, done) = std::sync::mpsc::channel();
+    for reads in [true, true, false] {
+        let (store, sender) = (store.clone(), sender.clone());
+        std::thread::spawn(move || {
+            for round in 0..200_usize {
+                if reads {
+                    assert!(store.get(b"b").unwrap().is_some_and(|value| value.len() >= 20_000));
+                    assert_eq!(store.range(b"a", b"c", 9).unwrap().len(), 2);
+                } else {
+                    store.commit(batch(&[("a", round), ("b", 20_000 + round)])).unwrap();
+                }
+            }
+            sender.send(()).unwrap();
+        });
+    }
+    for _ in 0..3 {
+        done.recv_timeout(std::time::Duration::from_secs(60)).expect("nobody waits for ever");
+    }
+}
