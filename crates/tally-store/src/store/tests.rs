@@ -291,3 +291,40 @@ fn large_values_are_read_while_commits_are_packed() {
         done.recv_timeout(std::time::Duration::from_secs(60)).expect("nobody waits for ever");
     }
 }
+
+#[test]
+fn a_store_whose_size_is_not_known_is_not_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledStore::open(dir.path(), CACHE_BYTES).unwrap();
+    store.commit(batch(&[("a", 1)])).unwrap();
+    std::fs::remove_dir(dir.path().join("blobs")).unwrap();
+    assert!(store.tidy().unwrap_err().is_transient());
+    assert!(!files::is_marked(dir.path()) && store.get(b"a").unwrap().is_some());
+}
+
+/// A store that was filled in small commits has all its rows by themselves, and no leaf: were they all packed with the
+/// first of them, commits would wait for as long as that takes, and memory would have to hold them all.
+#[test]
+fn tidying_takes_a_few_rows_at_once_however_many_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = SledStore::open(dir.path(), CACHE_BYTES).unwrap();
+    let rows: Vec<String> = (0..1_000).map(|number| format!("k{number:04}")).collect();
+    store.commit(batch(&rows.iter().map(|key| (key.as_str(), 30)).collect::<Vec<_>>())).unwrap();
+    store.tidy_rows_min = 0;
+    let mut left = store.loose_rows(usize::MAX).unwrap();
+    while store.tidy().unwrap() {
+        let now = store.loose_rows(usize::MAX).unwrap();
+        assert!(left - now == TIDY_ROWS_AT_ONCE, "{left} rows, then {now}");
+        left = now;
+    }
+    assert_eq!(store.loose_rows(usize::MAX).unwrap(), 0);
+    assert_eq!(store.range(b"", b"z", usize::MAX).unwrap().len(), 1_000);
+    // Nor does a large commit take more than it says.
+    let rows: Vec<String> = (0..3_000).map(|number| format!("m{number:04}")).collect();
+    store.commit(batch(&rows.iter().map(|key| (key.as_str(), 30)).collect::<Vec<_>>())).unwrap();
+    store.pack_rows_min = 1;
+    store.commit(batch(&[("m1500", 40)])).unwrap();
+    assert_eq!(store.loose_rows(usize::MAX).unwrap(), 3_000 - 1 - OVER_ROWS_MAX);
+    assert_eq!(store.get(b"m1500").unwrap().map(|value| value.len()), Some(40));
+    assert_eq!(store.range(b"", b"z", usize::MAX).unwrap().len(), 4_000);
+}
