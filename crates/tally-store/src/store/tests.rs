@@ -328,3 +328,69 @@ fn tidying_takes_a_few_rows_at_once_however_many_there_are() {
     assert_eq!(store.get(b"m1500").unwrap().map(|value| value.len()), Some(40));
     assert_eq!(store.range(b"", b"z", usize::MAX).unwrap().len(), 4_000);
 }
+
+/// Rows change, grow to several pieces, are packed and tidied, and some come and go: a reader beside that finds every
+/// row that is always there, once and in order, and none as it was before it was last seen.
+#[test]
+fn readers_lose_no_row_while_others_are_packed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = SledStore::open(dir.path(), CACHE_BYTES).unwrap();
+    (store.pack_rows_min, store.tidy_rows_min) = (40, 0);
+    let name = |number: u32| format!("k{number:03}").into_bytes();
+    let value = |round: u32, length: usize| {
+        let mut value = round.to_be_bytes().to_vec();
+        value.resize(4 + length, b'x');
+        value
+    };
+    let round_of = |value: &[u8]| u32::from_be_bytes(value[..4].try_into().unwrap());
+    let mut first = WriteBatch::default();
+    // Each second one is always there.
+    (0..120).for_each(|number| first.put(name(number), value(0, 20)));
+    store.commit(first).unwrap();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for back in [false, true] {
+            let (store, ended) = (&store, &ended);
+            scope.spawn(move || {
+                let mut seen = std::collections::BTreeMap::<Vec<u8>, u32>::new();
+                while !ended.load(Ordering::SeqCst) {
+                    let mut rows = match back {
+                        false => store.range(b"k", b"l", usize::MAX).unwrap(),
+                        true => store.range_back(b"k", b"l", usize::MAX).unwrap(),
+                    };
+                    if back {
+                        rows.reverse();
+                    }
+                    assert!(rows.is_sorted_by(|a, b| a.0 < b.0), "each once, in order");
+                    let mut single = Rows::new();
+                    for number in (0..120).step_by(2) {
+                        let there = rows.binary_search_by(|row| row.0.cmp(&name(number)));
+                        assert!(there.is_ok(), "{number} is gone, back: {back}");
+                        let found = store.get(&name(number)).unwrap().expect("it is there");
+                        single.push((name(number), found));
+                    }
+                    for (key, value) in rows.into_iter().chain(single) {
+                        let round = round_of(&value);
+                        let before = seen.insert(key.clone(), round).unwrap_or(0);
+                        assert!(round >= before, "{key:?} was of {before} and is of {round}");
+                    }
+                }
+            });
+        }
+        for round in 1..250_u32 {
+            let (mut batch, wide) = (WriteBatch::default(), round % 5 == 0);
+            for number in (0..120_u32).filter(|number| wide || number.wrapping_mul(7) % 11 == round % 11) {
+                match (number % 2, round % 3) {
+                    (1, 0) => batch.remove(name(number)),
+                    _ if (number + round) % 13 == 0 => batch.put(name(number), value(round, 15_000)),
+                    _ => batch.put(name(number), value(round, 20 + number as usize)),
+                }
+            }
+            store.commit(batch).unwrap();
+            if round % 7 == 0 {
+                while store.tidy().unwrap() {}
+            }
+        }
+        ended.store(true, Ordering::SeqCst);
+    });
+}
