@@ -32,6 +32,8 @@ struct Halves {
     older: Half,
     /// Counts changes: what was read from the store before one is not put in after it.
     changes: u64,
+    /// Counts stores: what is read from an earlier one is not put in.
+    stores: u64,
 }
 
 impl Cache {
@@ -52,11 +54,23 @@ impl Cache {
         }
     }
 
-    /// Forgets everything: the store was changed without telling, or is another one.
+    /// Forgets everything: the store was changed without telling.
     pub(crate) fn clear(&self) {
         let mut halves = self.write();
-        let changes = halves.changes.wrapping_add(1);
-        *halves = Halves { changes, ..Halves::default() };
+        let (changes, stores) = (halves.changes.wrapping_add(1), halves.stores);
+        *halves = Halves { changes, stores, ..Halves::default() };
+    }
+
+    /// Forgets everything, once the store is another one.
+    pub(crate) fn renew(&self) {
+        let mut halves = self.write();
+        let (changes, stores) = (halves.changes.wrapping_add(1), halves.stores.wrapping_add(1));
+        *halves = Halves { changes, stores, ..Halves::default() };
+    }
+
+    /// Which store it is of: to be asked before that store is.
+    pub(crate) fn store(&self) -> u64 {
+        self.read().stores
     }
 }
 
@@ -114,6 +128,8 @@ impl Source for AtHand<'_> {
 pub(crate) struct Through<'a> {
     pub(crate) cache: &'a Cache,
     pub(crate) store: &'a dyn Store,
+    /// What [`Cache::store`] said before the store was asked for.
+    pub(crate) of: u64,
 }
 
 impl Source for Through<'_> {
@@ -126,7 +142,7 @@ impl Source for Through<'_> {
         drop(halves);
         let row = self.store.get(key)?;
         let mut halves = self.cache.write();
-        if halves.changes == changes {
+        if halves.changes == changes && halves.stores == self.of {
             halves.put(key.to_vec(), row.clone());
         }
         Ok(row)
@@ -134,5 +150,30 @@ impl Source for Through<'_> {
 
     fn range(&self, from: &[u8], to: &[u8]) -> Result<Rows, PortError> {
         Source::range(self.store, from, to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tally_ports::WriteBatch;
+    use tally_testkit::MemoryStore;
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_late_of_an_earlier_store_is_not_kept() {
+        let stores = ["old", "new"].map(|value| {
+            let (store, mut batch) = (MemoryStore::new(), WriteBatch::default());
+            batch.put("k", value);
+            store.commit(batch).unwrap();
+            store
+        });
+        let cache = Cache::default();
+        let late = Through { cache: &cache, store: &stores[0], of: cache.store() };
+        cache.renew();
+        late.get(b"k").unwrap();
+        let now = Through { cache: &cache, store: &stores[1], of: cache.store() };
+        assert_eq!(now.get(b"k").unwrap(), Some(b"new".to_vec()));
+        assert_eq!(AtHand::new(&cache).get(b"k").unwrap(), Some(b"new".to_vec()));
     }
 }

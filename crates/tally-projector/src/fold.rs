@@ -14,7 +14,7 @@ use tally_order::Status;
 use tally_ports::{Change, PortError};
 use tally_types::{Fingerprint, MerchantId, OrderId, Position};
 
-use crate::overlay::{Base, Changes, Overlay};
+use crate::overlay::{Base, Changes, Overlay, Source};
 use crate::{codec, keys, rows};
 
 mod archive;
@@ -83,9 +83,15 @@ pub(crate) struct Fold<'a> {
 }
 
 impl<'a> Fold<'a> {
-    /// A fold that goes on where the store stands.
+    /// A fold that goes on where the store stands; none where that was not filled to the end.
     pub(crate) fn new(store: impl Into<Base<'a>>, limits: Limits) -> Result<Self, PortError> {
         let mut rows = Overlay::new(store);
+        // What was put aside when filling it in bulk ended is in no store, and nothing folds it again.
+        if rows.get(keys::UNFINISHED)?.is_some() {
+            return Err(PortError::persistent(
+                "the read model was not filled to the end: the next start fills it anew",
+            ));
+        }
         let checkpoint = Position::new(rows::number(&rows, keys::CHECKPOINT)?);
         if checkpoint == Position::START && rows.is_empty_but(keys::VERSION)? {
             rows = rows.over_empty(&[keys::VERSION]);

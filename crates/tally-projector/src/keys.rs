@@ -49,15 +49,23 @@ const DIGEST_CHARS: usize = 32;
 
 /// Whether rows of this kind are read as ranges while facts are folded.
 pub(crate) fn is_ordered(key: &[u8]) -> bool {
-    key.first() == Some(&THRESHOLD)
+    matches!(key.first(), Some(&(THRESHOLD | FINALITY)))
 }
 
 /// Set while a store is filled in bulk: until it is whole it is no read model, and is filled anew.
 pub(crate) const UNFINISHED: &[u8] = b"!unfinished";
 
-/// Whether rows of this kind come in no order: the neighbours of each were written at any other time.
+/// Kinds of rows that come in no order: the neighbours of each were written at any other time.
+const SCATTERED: [u8; 3] = [OWN_ID, SCRIPT, DEPOSIT];
+
+/// Whether it is a row of such a kind.
 pub(crate) fn is_scattered(key: &[u8]) -> bool {
-    matches!(key.first(), Some(&(OWN_ID | SCRIPT | DEPOSIT)))
+    key.first().is_some_and(|kind| SCATTERED.contains(kind))
+}
+
+/// Whether a row of such a kind may be in a range.
+pub(crate) fn has_scattered(from: &[u8], to: &[u8]) -> bool {
+    SCATTERED.iter().any(|kind| from.first() <= Some(kind) && to.first() >= Some(kind))
 }
 
 /// A key: where it has no more than 64 bytes, as nearly all do, it needs no memory of its own.

@@ -60,7 +60,7 @@ impl Model {
     /// Reads from another store from now on, which holds what this one does.
     pub(crate) fn replace(&self, store: Arc<dyn Store>) {
         *self.store.write().unwrap_or_else(PoisonError::into_inner) = store;
-        self.cache.clear();
+        self.cache.renew();
     }
 
     /// Lets waiters and receivers know of a commit.
@@ -89,8 +89,8 @@ impl Model {
                 return found;
             }
         }
-        let (store, cache) = (self.store(), self.cache.clone());
-        blocking(move || read(&Through { cache: &cache, store: &*store })).await
+        let (of, store, cache) = (self.cache.store(), self.store(), self.cache.clone());
+        blocking(move || read(&Through { cache: &cache, store: &*store, of })).await
     }
 
     /// Runs a read on a thread that may block.

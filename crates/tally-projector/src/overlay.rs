@@ -234,7 +234,9 @@ impl<'a> Overlay<'a> {
                 .filter_map(|key| self.pending.get(key).map(|value| (key.as_slice(), value)))
                 .collect();
         }
-        let all = self.pending.rows().chain(self.aside.iter().flat_map(Pending::rows));
+        // There may be millions aside.
+        let aside = self.aside.iter().filter(|_| keys::has_scattered(from, to));
+        let all = self.pending.rows().chain(aside.flat_map(Pending::rows));
         all.filter(|(key, _)| *key >= from && *key < to).collect()
     }
 }

@@ -389,8 +389,13 @@ impl Projector {
                 kept.fold = Some(fold);
             } else {
                 kept.unsure = fold.into_unsure();
-                // If that fails too, it is done before anything else is folded.
-                kept.fold = kept.begin(&model, limits, &mut publish).ok();
+                match kept.begin(&model, limits, &mut publish) {
+                    Ok(fold) => kept.fold = Some(fold),
+                    // It is done before anything else is folded.
+                    Err(error) if error.is_transient() => {}
+                    // Whatever failed, asking again does not help.
+                    Err(error) => return Err(error),
+                }
             }
             done
         })

@@ -4,11 +4,19 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use tally_ports::PortError;
 
 /// The file whose lock says that a process has the store.
 const LOCK: &str = "tally.lock";
+
+/// sled's file, under a lock of sled's own.
+const DATA: &str = "db";
+/// So often, and so long after each other, that lock is asked for.
+const LOCK_PAUSES: usize = 1_000;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A directory that this process alone has open. Dropped last, it frees the directory.
 #[derive(Debug)]
@@ -25,12 +33,31 @@ pub(crate) fn claim(dir: &Path) -> Result<Claim, PortError> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(Claim(file)),
-        Err(TryLockError::WouldBlock) => Err(PortError::persistent(format!(
-            "the store in {} is in use by another process: stop that one first",
-            dir.display()
-        ))),
+        Err(TryLockError::WouldBlock) => Err(in_use(dir)),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
+}
+
+fn in_use(dir: &Path) -> PortError {
+    let dir = dir.display();
+    PortError::persistent(format!("the store in {dir} is in use by another process: stop that one first"))
+}
+
+/// Waits until sled's own lock is free, since sled does not.
+///
+/// Whoever had the directory before has given it up, but sled's threads write what is left a little after its last
+/// handle is gone, and hold that lock until then.
+fn wait_for_sled(dir: &Path, pauses: usize) -> Result<(), PortError> {
+    let Ok(file) = File::open(dir.join(DATA)) else { return Ok(()) };
+    for pause in 0..=pauses {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if pause < pauses => sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => break,
+            // What else is wrong with the file, sled says when it opens it.
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(()),
+        }
+    }
+    Err(in_use(dir))
 }
 
 /// A file that says that the store beside it is damaged.
@@ -110,6 +137,7 @@ pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<(sled::Db, File), Por
         ))
         .because(cause)
     };
+    wait_for_sled(dir, LOCK_PAUSES)?;
     remove_unfinished_snapshots(dir).map_err(|error| failed(error.into()))?;
     let config = sled::Config::new()
         .path(dir)
@@ -120,7 +148,7 @@ pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<(sled::Db, File), Por
         Ok(opened) => opened.map_err(|error| failed(error.into()))?,
         Err(_) => return Err(failed(Stopped.into())),
     };
-    let file = File::open(dir.join("db")).map_err(|error| failed(error.into()))?;
+    let file = File::open(dir.join(DATA)).map_err(|error| failed(error.into()))?;
     // The new names in the directory, too, must outlive a loss of power.
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed(error.into()))?;
     Ok((db, file))
@@ -146,4 +174,27 @@ pub(crate) fn make_durable(
     db.flush()?;
     file.sync_data()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sled_still_writes_of_a_store_that_was_closed_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path(), 1 << 20).unwrap());
+        wait_for_sled(dir.path(), LOCK_PAUSES).unwrap();
+        let held = File::open(dir.path().join(DATA)).unwrap();
+        held.lock().unwrap();
+        let error = wait_for_sled(dir.path(), 2).unwrap_err().to_string();
+        assert!(error.contains("in use"), "{error}");
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                sleep(Duration::from_millis(200));
+                drop(held);
+            });
+            open(dir.path(), 1 << 20).unwrap();
+        });
+    }
 }

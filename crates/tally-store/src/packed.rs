@@ -147,7 +147,7 @@ impl Descending {
 }
 
 /// Puts the changes, in key order and each key once, into leaves, and with them what stood over those leaves as rows of
-/// their own.
+/// their own: of each leaf `over_max` at most. However many there are, what this takes of memory is bounded.
 ///
 /// Rows that are too large for a leaf are not among the changes; the batch has their own rows already, under the keys
 /// in `apart`, which are in order.
@@ -155,6 +155,7 @@ pub(crate) fn pack(
     db: &Db,
     mut changes: &[Change<'_>],
     apart: &[&[u8]],
+    over_max: usize,
     batch: &mut Batch,
 ) -> Result<(), Fault> {
     // A store that is written in bulk from the start has no rows of their own.
@@ -172,7 +173,15 @@ pub(crate) fn pack(
         let (mine, later) = changes.split_at(count);
         changes = later;
         let over = match has_rows {
-            true => rows_over(db, (low, next.as_deref()), mine, apart, batch)?,
+            true => {
+                let end = next.as_deref().map_or_else(rows::rows_end, rows::row_key);
+                // Where none but those that change are wanted, no other is looked at.
+                let (low, end) = match (over_max, mine) {
+                    (0, [(first, _), .., (last, _)] | [(first @ last, _)]) => (*first, after(last)),
+                    _ => (low, end),
+                };
+                rows_over(db, (rows::row_key(low), end), mine, apart, over_max, batch)?
+            }
             false => BTreeMap::new(),
         };
         let mine = with_rows_over(mine, &over);
@@ -195,28 +204,33 @@ pub(crate) fn fits(key: &[u8], row: &[u8]) -> bool {
     }
 }
 
+/// Where a row of its own would lie that comes right after `key`.
+fn after(key: &[u8]) -> Vec<u8> {
+    [&rows::row_key(key)[..], &[0]].concat()
+}
+
 /// Rows of their own over a leaf, by key: what each says of its key.
 type Over = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// The rows of their own over a leaf's keys, but those that change there and those that stay. The batch removes them,
-/// and those that change.
+/// The rows of their own over a leaf's keys, `over_max` at most, but those that change there and those that stay. The
+/// batch removes them, and those that change.
 fn rows_over(
     db: &Db,
-    (low, next): (&[u8], Option<&[u8]>),
+    (from, to): (Vec<u8>, Vec<u8>),
     changes: &[Change<'_>],
     apart: &[&[u8]],
+    over_max: usize,
     batch: &mut Batch,
 ) -> Result<Over, Fault> {
     let mut over = Over::new();
-    let end = next.map_or_else(rows::rows_end, rows::row_key);
-    for row in db.range(rows::row_key(low)..end) {
+    for row in db.range(from..to) {
         let (row, bytes) = row?;
         let Some(key) = rows::key_of_row(&row) else { continue };
         if apart.binary_search(&key).is_ok() {
             continue;
         }
         if changes.binary_search_by(|(changed, _)| (*changed).cmp(key)).is_err() {
-            if !fits(key, &bytes) {
+            if over.len() >= over_max || !fits(key, &bytes) {
                 continue;
             }
             let value = match rows::kind(&bytes) {

@@ -22,6 +22,9 @@ const CLEAR_ROWS: usize = 500;
 /// A commit of so many rows packs them into leaves.
 const PACK_ROWS_MIN: usize = 5_000;
 
+/// So many rows of their own go with a large commit into the leaf that they stand over.
+const OVER_ROWS_MAX: usize = 1_000;
+
 /// So many rows of their own are packed into leaves when there is time for it: see [`Store::tidy`].
 const TIDY_ROWS_MIN: usize = 50_000;
 /// As many more per so many bytes that the store has: what is packed is written again with each of its neighbours.
@@ -44,7 +47,7 @@ pub struct SledStore {
     large: RwLock<Large>,
     /// Whether there are leaves. Once there are, whoever looks for a row in both places holds `packing` meanwhile.
     packed: AtomicBool,
-    /// Held by a commit that moves rows into leaves.
+    /// Held by a commit that moves rows into leaves. Whoever needs both takes this before `large`.
     packing: RwLock<()>,
     /// Rows from which on a commit is packed.
     pack_rows_min: usize,
@@ -364,9 +367,11 @@ impl SledStore {
         }
         let apart: Vec<&[u8]> = others.iter().map(|(key, _)| *key).collect();
         let larger = self.put_rows(others.iter().copied(), &mut batch)?;
-        packed::pack(&self.db, &small, &apart, &mut batch).map_err(|error| self.damaged(error))?;
-        let mut large = self.large_mut();
+        packed::pack(&self.db, &small, &apart, OVER_ROWS_MAX, &mut batch)
+            .map_err(|error| self.damaged(error))?;
+        // In this order, as readers do: they hold the first when they ask for the second.
         let _packing = self.packing.write().unwrap_or_else(PoisonError::into_inner);
+        let mut large = self.large_mut();
         self.apply(writer, batch)?;
         self.packed.store(true, Ordering::SeqCst);
         note_pieces(&mut large, larger);
@@ -393,7 +398,7 @@ impl SledStore {
         let changes: Vec<Row<'_>> =
             rows.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
         let mut batch = sled::Batch::default();
-        packed::pack(&self.db, &changes, &[], &mut batch).map_err(|error| self.damaged(error))?;
+        packed::pack(&self.db, &changes, &[], 0, &mut batch).map_err(|error| self.damaged(error))?;
         if !changes.is_empty() {
             let _packing = self.packing.write().unwrap_or_else(PoisonError::into_inner);
             self.apply(writer, batch)?;
@@ -473,7 +478,13 @@ impl Store for SledStore {
     fn tidy(&self) -> Result<bool, PortError> {
         let mut writer = self.writer();
         if writer.tidying.is_none() {
-            let bytes = self.db.size_on_disk().map_err(|error| self.damaged(error))?;
+            // It looks at files by their names: what goes wrong there says nothing of what is in them.
+            let unknown = |error| {
+                let dir = self.dir.display();
+                PortError::transient(format!("how large the store in {dir} is cannot be found out"))
+                    .because(error)
+            };
+            let bytes = self.db.size_on_disk().map_err(unknown)?;
             let more = usize::try_from(bytes / TIDY_BYTES_PER_ROW).unwrap_or(usize::MAX);
             if writer.failed || writer.loose < self.tidy_rows_min.saturating_add(more) {
                 return Ok(false);

@@ -5,11 +5,19 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use tally_ports::PortError;
 
 use super::damaged;
 use super::record::{Mark, Tag};
+
+/// sled's file, under a lock of sled's own.
+const DATA: &str = "db";
+/// So often, and so long after each other, that lock is asked for.
+const LOCK_PAUSES: usize = 1_000;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A directory that this process alone has open. Dropped last, it frees the directory.
 #[derive(Debug)]
@@ -25,12 +33,33 @@ pub(super) fn claim(dir: &Path) -> Result<Claim, PortError> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(Claim(file)),
-        Err(TryLockError::WouldBlock) => Err(PortError::persistent(format!(
-            "the log in {} is in use by another process: stop that one first, or ask it over its admin listener",
-            dir.display()
-        ))),
+        Err(TryLockError::WouldBlock) => Err(in_use(dir)),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
+}
+
+fn in_use(dir: &Path) -> PortError {
+    PortError::persistent(format!(
+        "the log in {} is in use by another process: stop that one first, or ask it over its admin listener",
+        dir.display()
+    ))
+}
+
+/// Waits until sled's own lock is free, since sled does not.
+///
+/// Whoever had the directory before has given it up, but sled's threads write what is left a little after its last
+/// handle is gone, and hold that lock until then. That is no damage.
+fn wait_for_sled(dir: &Path, pauses: usize) -> Result<(), PortError> {
+    let Ok(file) = File::open(dir.join(DATA)) else { return Ok(()) };
+    for pause in 0..=pauses {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if pause < pauses => sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => break,
+            // What else is wrong with the file, sled says when it opens it.
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(()),
+        }
+    }
+    Err(in_use(dir))
 }
 
 /// Opens sled in a claimed directory.
@@ -41,6 +70,7 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<(sled::Db, File), Por
     let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {
         damaged(dir, &format!("its database cannot be opened ({cause})")).because(cause)
     };
+    wait_for_sled(dir, LOCK_PAUSES)?;
     remove_unfinished_snapshots(dir).map_err(|error| failed(error.into()))?;
     let config = sled::Config::new()
         .path(dir)
@@ -51,7 +81,7 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<(sled::Db, File), Por
         Ok(opened) => opened.map_err(|error| failed(error.into()))?,
         Err(_) => return Err(failed("sled stopped on damage".into())),
     };
-    let file = File::open(dir.join("db")).map_err(|error| failed(error.into()))?;
+    let file = File::open(dir.join(DATA)).map_err(|error| failed(error.into()))?;
     // The new names in the directory, too, must outlive a loss of power.
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed(error.into()))?;
     Ok((db, file))
@@ -113,5 +143,28 @@ impl HighWater {
             Tag::Main => 0,
             Tag::Rates => 64,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sled_still_writes_of_a_log_that_was_closed_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path(), 1 << 20).unwrap());
+        wait_for_sled(dir.path(), LOCK_PAUSES).unwrap();
+        let held = File::open(dir.path().join(DATA)).unwrap();
+        held.lock().unwrap();
+        let error = wait_for_sled(dir.path(), 2).unwrap_err().to_string();
+        assert!(error.contains("in use"), "{error}");
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                sleep(Duration::from_millis(200));
+                drop(held);
+            });
+            open(dir.path(), 1 << 20).unwrap();
+        });
     }
 }

@@ -234,7 +234,48 @@ proptest! {
         if done.is_ok() {
             prop_assert_eq!(store.store.rows(), folded_whole(&scene));
         }
+        // What was put aside is gone: nothing goes on from there.
+        store.commits_left.store(usize::MAX, Ordering::SeqCst);
+        let again = fold_in_bulk(&store, &scene.log.facts(), rows_max, 5);
+        prop_assert_eq!(again.is_err(), unfinished);
+        if again.is_ok() {
+            prop_assert_eq!(store.store.rows(), folded_whole(&scene));
+        }
     }
+}
+
+/// Wherever a commit fails while a store is filled in bulk: it is filled whole, or nobody reads it before the next start.
+#[tokio::test]
+async fn a_filling_that_failed_does_not_go_on_without_what_was_put_aside() {
+    let scene = story();
+    let (log, whole) = (Arc::new(scene.log.clone()), folded_whole(&scene));
+    let options = Options { rows_live: 9, rows_catching_up: 9, bulk: true, ..Options::default() };
+    let (mut ended, mut filled) = (0, 0);
+    for number in 1..60 {
+        for taken in [true, false] {
+            let fails = [(number, taken)].into();
+            let store = Arc::new(Unsure { fails, ..Unsure::default() });
+            // The first commit is that of the version.
+            let Ok(projector) = Projector::open(log.clone(), store.clone(), options).await else { continue };
+            let done = loop {
+                match projector.catch_up().await {
+                    Err(error) if error.is_transient() => {}
+                    done => break done,
+                }
+            };
+            if done.is_err() {
+                ended += 1;
+                let again = Projector::open(log.clone(), store.clone(), options).await.unwrap();
+                again.catch_up().await.unwrap();
+            } else {
+                filled += 1;
+            }
+            let mut rows = store.store.rows();
+            rows.retain(|(key, _)| key != keys::VERSION);
+            assert!(rows == whole, "commit {number}, taken: {taken}, {done:?}");
+        }
+    }
+    assert!(ended > 10 && filled > 10, "{ended} {filled}");
 }
 
 #[tokio::test]

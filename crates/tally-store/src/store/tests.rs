@@ -263,3 +263,134 @@ fn large_values_are_never_seen_half() {
         }
     });
 }
+
+/// A reader holds off packing and then asks for the pieces; a commit that packs does both, too.
+#[test]
+fn large_values_are_read_while_commits_are_packed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = SledStore::open(dir.path(), CACHE_BYTES).unwrap();
+    store.pack_rows_min = 1;
+    store.commit(batch(&[("a", 1), ("b", 20_000)])).unwrap();
+    let store = Arc::new(store);
+    let (sender, done) = std::sync::mpsc::channel();
+    for reads in [true, true, false] {
+        let (store, sender) = (store.clone(), sender.clone());
+        std::thread::spawn(move || {
+            for round in 0..200_usize {
+                if reads {
+                    assert!(store.get(b"b").unwrap().is_some_and(|value| value.len() >= 20_000));
+                    assert_eq!(store.range(b"a", b"c", 9).unwrap().len(), 2);
+                } else {
+                    store.commit(batch(&[("a", round), ("b", 20_000 + round)])).unwrap();
+                }
+            }
+            sender.send(()).unwrap();
+        });
+    }
+    for _ in 0..3 {
+        done.recv_timeout(std::time::Duration::from_secs(60)).expect("nobody waits for ever");
+    }
+}
+
+#[test]
+fn a_store_whose_size_is_not_known_is_not_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledStore::open(dir.path(), CACHE_BYTES).unwrap();
+    store.commit(batch(&[("a", 1)])).unwrap();
+    std::fs::remove_dir(dir.path().join("blobs")).unwrap();
+    assert!(store.tidy().unwrap_err().is_transient());
+    assert!(!files::is_marked(dir.path()) && store.get(b"a").unwrap().is_some());
+}
+
+/// A store that was filled in small commits has all its rows by themselves, and no leaf: were they all packed with the
+/// first of them, commits would wait for as long as that takes, and memory would have to hold them all.
+#[test]
+fn tidying_takes_a_few_rows_at_once_however_many_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = SledStore::open(dir.path(), CACHE_BYTES).unwrap();
+    let rows: Vec<String> = (0..1_000).map(|number| format!("k{number:04}")).collect();
+    store.commit(batch(&rows.iter().map(|key| (key.as_str(), 30)).collect::<Vec<_>>())).unwrap();
+    store.tidy_rows_min = 0;
+    let mut left = store.loose_rows(usize::MAX).unwrap();
+    while store.tidy().unwrap() {
+        let now = store.loose_rows(usize::MAX).unwrap();
+        assert!(left - now == TIDY_ROWS_AT_ONCE, "{left} rows, then {now}");
+        left = now;
+    }
+    assert_eq!(store.loose_rows(usize::MAX).unwrap(), 0);
+    assert_eq!(store.range(b"", b"z", usize::MAX).unwrap().len(), 1_000);
+    // Nor does a large commit take more than it says.
+    let rows: Vec<String> = (0..3_000).map(|number| format!("m{number:04}")).collect();
+    store.commit(batch(&rows.iter().map(|key| (key.as_str(), 30)).collect::<Vec<_>>())).unwrap();
+    store.pack_rows_min = 1;
+    store.commit(batch(&[("m1500", 40)])).unwrap();
+    assert_eq!(store.loose_rows(usize::MAX).unwrap(), 3_000 - 1 - OVER_ROWS_MAX);
+    assert_eq!(store.get(b"m1500").unwrap().map(|value| value.len()), Some(40));
+    assert_eq!(store.range(b"", b"z", usize::MAX).unwrap().len(), 4_000);
+}
+
+/// Rows change, grow to several pieces, are packed and tidied, and some come and go: a reader beside that finds every
+/// row that is always there, once and in order, and none as it was before it was last seen.
+#[test]
+fn readers_lose_no_row_while_others_are_packed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = SledStore::open(dir.path(), CACHE_BYTES).unwrap();
+    (store.pack_rows_min, store.tidy_rows_min) = (40, 0);
+    let name = |number: u32| format!("k{number:03}").into_bytes();
+    let value = |round: u32, length: usize| {
+        let mut value = round.to_be_bytes().to_vec();
+        value.resize(4 + length, b'x');
+        value
+    };
+    let round_of = |value: &[u8]| u32::from_be_bytes(value[..4].try_into().unwrap());
+    let mut first = WriteBatch::default();
+    // Each second one is always there.
+    (0..120).for_each(|number| first.put(name(number), value(0, 20)));
+    store.commit(first).unwrap();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for back in [false, true] {
+            let (store, ended) = (&store, &ended);
+            scope.spawn(move || {
+                let mut seen = std::collections::BTreeMap::<Vec<u8>, u32>::new();
+                while !ended.load(Ordering::SeqCst) {
+                    let mut rows = match back {
+                        false => store.range(b"k", b"l", usize::MAX).unwrap(),
+                        true => store.range_back(b"k", b"l", usize::MAX).unwrap(),
+                    };
+                    if back {
+                        rows.reverse();
+                    }
+                    assert!(rows.is_sorted_by(|a, b| a.0 < b.0), "each once, in order");
+                    let mut single = Rows::new();
+                    for number in (0..120).step_by(2) {
+                        let there = rows.binary_search_by(|row| row.0.cmp(&name(number)));
+                        assert!(there.is_ok(), "{number} is gone, back: {back}");
+                        let found = store.get(&name(number)).unwrap().expect("it is there");
+                        single.push((name(number), found));
+                    }
+                    for (key, value) in rows.into_iter().chain(single) {
+                        let round = round_of(&value);
+                        let before = seen.insert(key.clone(), round).unwrap_or(0);
+                        assert!(round >= before, "{key:?} was of {before} and is of {round}");
+                    }
+                }
+            });
+        }
+        for round in 1..250_u32 {
+            let (mut batch, wide) = (WriteBatch::default(), round % 5 == 0);
+            for number in (0..120_u32).filter(|number| wide || number.wrapping_mul(7) % 11 == round % 11) {
+                match (number % 2, round % 3) {
+                    (1, 0) => batch.remove(name(number)),
+                    _ if (number + round) % 13 == 0 => batch.put(name(number), value(round, 15_000)),
+                    _ => batch.put(name(number), value(round, 20 + number as usize)),
+                }
+            }
+            store.commit(batch).unwrap();
+            if round % 7 == 0 {
+                while store.tidy().unwrap() {}
+            }
+        }
+        ended.store(true, Ordering::SeqCst);
+    });
+}
