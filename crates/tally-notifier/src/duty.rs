@@ -196,6 +196,7 @@ mod tests {
     use tally_ports::PortError;
 
     use super::*;
+    use crate::world::{Folded, World};
 
     /// Leases that answer after a while: those in the list are somebody else's. None is ever renewed in time.
     struct Slow {
@@ -250,5 +251,96 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(6)).await;
         assert!(tenure.held.borrow().contains_key("a") && !tenure.lasts());
         task.abort();
+    }
+
+    /// Keeps `a` for five seconds at a time.
+    fn keep_one(lease: Arc<dyn Lease>, fold: Option<Fold>) -> watch::Receiver<Held> {
+        let keeper = Keeper { lease, fold, names: vec!["a".to_owned()], ttl: Span::from_secs(5) };
+        let (sender, held) = watch::channel(Held::new());
+        tokio::spawn(keeper.run(sender, CancellationToken::new()));
+        held
+    }
+
+    fn has(held: &watch::Receiver<Held>) -> bool {
+        held.borrow().contains_key("a")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_duty_is_held_once_the_fold_has_what_stood_in_the_log() {
+        let world = World::new().await;
+        let facts = world.log.facts();
+        let model = Folded::still();
+        let fold = Fold { log: Arc::new(world.log.clone()), model: model.clone() };
+        let held = keep_one(world.lease.clone(), Some(fold));
+        let (last, others) = facts.split_last().unwrap();
+        for fact in others {
+            model.fold(fact);
+        }
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(!has(&held), "it lacks the last fact");
+        world.create(1, "http://ok/");
+        model.fold(last);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(has(&held), "what came after the grant is not waited for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_lost_is_let_go_and_asked_for_again() {
+        let world = World::new().await;
+        let mut held = keep_one(world.lease.clone(), None);
+        let first = *held.wait_for(|held| held.contains_key("a")).await.unwrap().get("a").unwrap();
+        world.lease.revoke("a");
+        world.lease.acquire("a", Span::from_secs(60)).await.unwrap().unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(!has(&held), "it is known before the term is over by itself");
+        world.clock.advance(Span::from_secs(61));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let again = *held.borrow().get("a").expect("it is free again");
+        assert!(again.epoch > first.epoch);
+    }
+
+    /// A lease whose server is not reached but for new leases, which it grants after a while.
+    struct Unreached(Mutex<u64>, Duration);
+
+    #[async_trait]
+    impl Lease for Unreached {
+        async fn acquire(&self, name: &str, _: Span) -> Result<Option<Grant>, PortError> {
+            tokio::time::sleep(self.1).await;
+            let mut epoch = self.0.lock().unwrap();
+            *epoch += 1;
+            Ok(Some(Grant { name: name.to_owned(), epoch: Epoch::new(*epoch), revision: *epoch }))
+        }
+
+        async fn renew(&self, _: &Grant, _: Span) -> Result<Option<Grant>, PortError> {
+            Err(PortError::transient("not reached"))
+        }
+
+        async fn release(&self, _: Grant) -> Result<(), PortError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_cannot_be_renewed_is_held_to_its_end_and_no_longer() {
+        let mut held = keep_one(Arc::new(Unreached(Mutex::default(), Duration::ZERO)), None);
+        held.wait_for(|held| held.contains_key("a")).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(
+            held.borrow().get("a").map(|term| term.epoch),
+            Some(Epoch::new(1)),
+            "its time is not over"
+        );
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(held.borrow().get("a").map(|term| term.epoch), Some(Epoch::new(2)), "it is a new term");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_was_granted_too_late_is_never_held() {
+        let mut held = keep_one(Arc::new(Unreached(Mutex::default(), Duration::from_secs(6))), None);
+        let found = held.wait_for(|held| held.contains_key("a"));
+        assert!(
+            tokio::time::timeout(Duration::from_secs(60), found).await.is_err(),
+            "it runs from the question"
+        );
     }
 }

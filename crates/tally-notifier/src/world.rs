@@ -227,12 +227,17 @@ struct State {
 }
 
 impl Folded {
-    fn follow(log: MemoryLog) -> Arc<Self> {
-        let folded = Arc::new(Self {
+    /// One that folds what it is handed, and is behind until then.
+    pub(crate) fn still() -> Arc<Self> {
+        Arc::new(Self {
             state: Mutex::default(),
             position: watch::Sender::new(Position::START),
             changes: broadcast::Sender::new(1024),
-        });
+        })
+    }
+
+    fn follow(log: MemoryLog) -> Arc<Self> {
+        let folded = Self::still();
         let model = folded.clone();
         tokio::spawn(async move {
             let mut facts = log.read(Position::START).await.unwrap();
@@ -247,7 +252,7 @@ impl Folded {
         self.state.lock().unwrap()
     }
 
-    fn fold(&self, recorded: &Recorded) {
+    pub(crate) fn fold(&self, recorded: &Recorded) {
         let mut state = self.state();
         let mut reached = Vec::new();
         match &recorded.event.fact {

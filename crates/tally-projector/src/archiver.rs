@@ -239,6 +239,9 @@ impl Archiver {
             let whole: Vec<Option<(ArchivedOrder, Vec<Recorded>)>> =
                 stream::iter(new).map(|id| self.whole(id)).buffered(READS).try_collect().await?;
             for found in whole.into_iter().flatten() {
+                if count >= FACTS_MAX {
+                    break;
+                }
                 count = count.saturating_add(found.1.len());
                 taken.push(found);
             }

@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::Model;
 
-/// How many deadlines one round looks at; the next goes on behind them, so that orders whose watchers are down
-/// hold nobody up.
+/// How many deadlines one round looks at, and how many orders whose late money waits; the next goes on behind them, so
+/// that orders whose watchers are down, or for whose currency there is no rate, hold nobody up.
 const ROUND_MAX: usize = 2_000;
 
 /// How many appends are under way at once.
@@ -74,6 +74,8 @@ pub struct Duties {
     held: HashMap<u8, Held>,
     /// Where the next round goes on among the deadlines.
     cursor: Option<Vec<u8>>,
+    /// Where it goes on among the orders whose late money waits.
+    awaiting: Option<Vec<u8>>,
 }
 
 impl Duties {
@@ -87,7 +89,18 @@ impl Duties {
         options: DutyOptions,
     ) -> Self {
         let options = DutyOptions { groups: options.groups.clamp(1, 64), ..options };
-        Self { log, lease, clock, model, reprice, ask: None, options, held: HashMap::new(), cursor: None }
+        Self {
+            log,
+            lease,
+            clock,
+            model,
+            reprice,
+            ask: None,
+            options,
+            held: HashMap::new(),
+            cursor: None,
+            awaiting: None,
+        }
     }
 
     /// With a way to the watchers of the same process: a deadline that has passed and only waits for a chain's
@@ -205,7 +218,9 @@ impl Duties {
                 Err(_) => {}
             }
         }
-        for order in self.model.awaiting(ROUND_MAX).await? {
+        let (awaiting, next) = self.model.awaiting(self.awaiting.take(), ROUND_MAX).await?;
+        self.awaiting = next;
+        for order in awaiting {
             let full = |quote: &QuoteState| self.reprice.as_ref()?.full_price(&order, quote);
             if self.holder(order.id()).is_some()
                 && !due.iter().any(|(other, _)| other.id() == order.id())

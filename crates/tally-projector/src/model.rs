@@ -154,13 +154,21 @@ impl Model {
         .await
     }
 
-    /// Orders whose late money their own policy accepts.
-    pub(crate) async fn awaiting(&self, limit: usize) -> Result<Vec<Order>, PortError> {
+    /// Orders whose late money their own policy accepts, from a place on, and the place to go on at if there are more
+    /// than `limit`.
+    pub(crate) async fn awaiting(
+        &self,
+        place: Option<Vec<u8>>,
+        limit: usize,
+    ) -> Result<(Vec<Order>, Option<Vec<u8>>), PortError> {
         self.read(move |store| {
             let from = keys::all_awaiting();
-            let rows = store.range(&from, &keys::after(&from), limit)?;
+            let rows = store.range(place.as_deref().unwrap_or(&from), &keys::after(&from), limit)?;
+            let next =
+                rows.last().filter(|_| rows.len() >= limit).map(|(last, _)| keys::following(last).to_vec());
             let ids = rows.iter().filter_map(|(key, _)| keys::order_at(key, 1));
-            ids.filter_map(|id| load(store, &id).transpose()).collect()
+            let orders = ids.filter_map(|id| load(store, &id).transpose()).collect::<Result<_, _>>()?;
+            Ok((orders, next))
         })
         .await
     }

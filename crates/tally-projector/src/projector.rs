@@ -338,7 +338,21 @@ impl Projector {
     }
 
     /// Folds facts; commits them at once but while the log is caught up with. Answers how far is folded.
-    async fn fold_now(&self, facts: Vec<Recorded>) -> Result<Position, PortError> {
+    async fn fold_now(&self, mut facts: Vec<Recorded>) -> Result<Position, PortError> {
+        let new = facts.split_off(facts.partition_point(|fact| fact.position <= self.history));
+        let folded = self.fold_part(facts).await?;
+        if new.is_empty() {
+            return Ok(folded);
+        }
+        // What stood in the log at the start moves no counter: nothing of it is left to be committed with what came since.
+        if self.model.position() < self.history {
+            self.flush_now().await?;
+        }
+        self.fold_part(new).await
+    }
+
+    /// Folds facts that all stood in the log at the start, or all came since.
+    async fn fold_part(&self, facts: Vec<Recorded>) -> Result<Position, PortError> {
         let Some(last) = facts.last() else { return Ok(self.model.position()) };
         let catching_up = last.position < self.history;
         let before = self.model.position();

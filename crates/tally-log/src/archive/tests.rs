@@ -143,6 +143,10 @@ async fn damage_is_refused_and_named() {
     assert!(refused > 100);
     for (name, bad) in [
         ("cut off", good[..good.len() - 40].to_vec()),
+        ("the last line gone", {
+            let lines: Vec<&[u8]> = good.split_inclusive(|byte| *byte == b'\n').collect();
+            lines[..lines.len() - 1].concat()
+        }),
         ("a line gone", {
             let lines: Vec<&[u8]> = good.split_inclusive(|byte| *byte == b'\n').collect();
             [&lines[..3], &lines[4..]].concat().concat()
@@ -171,4 +175,77 @@ async fn a_segment_is_written_once() {
     assert_eq!(FileArchive::new(dir.path()).purged().await.unwrap(), 1);
     let left = std::fs::read_dir(dir.path()).unwrap().count();
     assert_eq!(left, 2, "no drafts are left");
+}
+
+#[tokio::test]
+async fn a_segment_says_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, files) = (filled(), FileArchive::new(dir.path()));
+    archive(&log, &files, 1, 1).await;
+    let path = dir.path().join("segment-00000001.jsonl");
+    let good = std::fs::read_to_string(&path).unwrap();
+    // Each is whole by its own sums.
+    let newer = good.replacen("\"archive\":1", "\"archive\":2", 1);
+    assert_ne!(newer, good);
+    for (name, number, text, says) in [
+        ("another format", 1, &newer, "upgrade this process"),
+        ("another's name", 2, &good, "is segment 1, under another's name"),
+    ] {
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(dir.path().join(format!("segment-{number:08}.jsonl")), text).unwrap();
+        for refused in [files.load(number).map(drop), files.index(number).map(drop)] {
+            let refused = refused.expect_err(name);
+            assert!(!refused.is_transient() && refused.to_string().contains(says), "{name}: {refused}");
+        }
+        std::fs::write(&path, &good).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_segment_is_there_only_if_its_facts_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, files) = (filled(), FileArchive::new(dir.path()));
+    archive(&log, &files, 1, 1).await;
+    assert!(files.segment(1).await.unwrap().is_some());
+    let path = dir.path().join("segment-00000001.jsonl");
+    let good = std::fs::read(&path).unwrap();
+    // What it says of itself is whole; whoever purges by that alone would lose the last facts.
+    std::fs::write(&path, &good[..good.len() - 40]).unwrap();
+    assert!(files.index(1).is_ok());
+    let refused = files.segment(1).await.expect_err("its facts are not");
+    assert!(!refused.is_transient(), "{refused}");
+    let facts = log.all_on(&subject(1)).await.unwrap();
+    assert!(files.store(segment(1, &facts), facts.clone()).await.is_err(), "nor is it taken for stored");
+    // As many facts, each line whole, and they follow each other; but they are another order's.
+    std::fs::remove_file(&path).unwrap();
+    let others = log.all_on(&subject(2)).await.unwrap();
+    files.write(segment(1, &facts), &others).unwrap();
+    assert!(files.segment(1).await.is_err());
+}
+
+#[tokio::test]
+async fn a_note_that_cannot_be_read_is_as_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = FileArchive::new(dir.path());
+    for (text, through) in [("12", 12), ("7\n", 7), ("", 0), ("1x", 0)] {
+        std::fs::write(dir.path().join("purged"), text).unwrap();
+        assert_eq!(files.purged().await.unwrap(), through, "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_segment_that_changes_while_it_is_read_ends_the_reading() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, files) = (filled(), FileArchive::new(dir.path()));
+    let others = log.all_on(&subject(2)).await.unwrap();
+    archive(&log, &files, 1, 3).await;
+    let both = ArchivedLog::new(Arc::new(log.clone()), files.clone());
+    let mut reader = both.read(Position::START).await.unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    FileArchive::new(elsewhere.path()).write(segment(1, &others), &others).unwrap();
+    let name = "segment-00000001.jsonl";
+    std::fs::copy(elsewhere.path().join(name), dir.path().join(name)).unwrap();
+    let changed = reader.next().await.unwrap().expect_err("the facts of another order");
+    assert!(changed.to_string().contains("changed while it was read"), "{changed}");
+    assert!(reader.next().await.is_none(), "what would follow has a gap");
 }

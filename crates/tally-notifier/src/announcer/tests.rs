@@ -6,7 +6,7 @@ use tally_types::Timestamp;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::world::{World, block, deposit_key, until};
+use crate::world::{Folded, World, block, deposit_key, until};
 
 fn ports(world: &World) -> AnnouncerPorts {
     AnnouncerPorts {
@@ -211,4 +211,101 @@ async fn deposits_that_pay_no_order_are_not_told() {
     let facts = world.log.facts();
     assert!(messages::deposit(facts.last().unwrap(), &order).unwrap().is_none());
     assert!(deposit_message(&ports(&world), facts.last().unwrap()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn it_goes_on_at_the_position_that_was_published_last() {
+    let world = World::new().await;
+    world.create(1, "http://ok/");
+    world.connect(100);
+    for number in 1..=3 {
+        world.create(number, "http://ok/");
+        world.quote(number);
+        world.mined(number, 101);
+    }
+    let last = world.connect(101);
+    world.create(4, "http://ok/");
+    world.settle().await;
+    // Of the three orders that the block confirmed, one got through before the end.
+    let versions = world.model.versions(Position::START, 100).await.unwrap();
+    let first = versions.iter().find(|version| version.position == last).unwrap();
+    world.publisher.publish(vec![messages::status(first).unwrap()]).await.unwrap();
+    let (_, task) = start(&world);
+    until("it is complete", || subjects(&world).last().is_some_and(|told| told == "status.4.new")).await;
+    assert_eq!(
+        subjects(&world),
+        ["status.1.confirmed", "status.2.confirmed", "status.3.confirmed", "status.4.new"],
+        "neither what is missing is left out, nor all told again"
+    );
+    task.abort();
+}
+
+#[tokio::test]
+async fn nothing_is_told_before_it_is_folded() {
+    let world = World::new().await;
+    let model = Folded::still();
+    let fold = |from: usize| world.log.facts().iter().skip(from).for_each(|fact| model.fold(fact));
+    fold(0);
+    let folded = world.log.facts().len();
+    let ports = AnnouncerPorts { model: model.clone(), ..ports(&world) };
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(Announcer::new(ports).run(stop.clone()));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    world.create(1, "http://ok/");
+    // Longer than one wait for the read model.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(subjects(&world), [""; 0]);
+    fold(folded);
+    until("it is told", || subjects(&world) == ["status.1.new"]).await;
+    stop.cancel();
+    task.await.unwrap();
+}
+
+/// A lease that is granted once; a renewal never answers.
+struct Once(std::sync::atomic::AtomicBool);
+
+#[async_trait::async_trait]
+impl Lease for Once {
+    async fn acquire(&self, name: &str, _: Span) -> Result<Option<tally_ports::Grant>, PortError> {
+        let grant = tally_ports::Grant { name: name.to_owned(), epoch: Epoch::new(1), revision: 1 };
+        Ok((!self.0.swap(true, std::sync::atomic::Ordering::SeqCst)).then_some(grant))
+    }
+
+    async fn renew(&self, _: &tally_ports::Grant, _: Span) -> Result<Option<tally_ports::Grant>, PortError> {
+        std::future::pending().await
+    }
+
+    async fn release(&self, _: tally_ports::Grant) -> Result<(), PortError> {
+        Ok(())
+    }
+}
+
+/// How often work is done that takes `each`, under a lease that is never renewed. The process is frozen after a second
+/// for a minute, and then goes on for another.
+async fn done_under_one_term(each: Duration) -> usize {
+    let done = Arc::new(std::sync::Mutex::new(0));
+    let count = done.clone();
+    let task = tokio::spawn(async move {
+        let work = || async {
+            tokio::time::sleep(each).await;
+            *count.lock().unwrap() += 1;
+            Ok(())
+        };
+        while_held("a", Arc::new(Once(false.into())), None, CancellationToken::new(), work).await;
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    task.abort();
+    *done.lock().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_done_past_a_term() {
+    // Frozen in the middle of it: what is ready when the process thaws is not done either.
+    for _ in 0..16 {
+        assert_eq!(done_under_one_term(Duration::from_secs(2)).await, 0);
+    }
+    let done = done_under_one_term(Duration::from_millis(90)).await;
+    assert!((1..=11).contains(&done), "{done} times in the second before it was frozen");
 }

@@ -67,14 +67,18 @@ impl Running {
     }
 }
 
-fn start(world: &World, hosts: &Arc<Hosts>) -> Running {
-    let ports = DelivererPorts {
+fn ports(world: &World, hosts: &Arc<Hosts>) -> DelivererPorts {
+    DelivererPorts {
         model: world.model.clone(),
         log: Arc::new(world.log.clone()),
         lease: world.lease.clone(),
         courier: hosts.clone(),
         clock: world.clock.clone(),
-    };
+    }
+}
+
+fn start(world: &World, hosts: &Arc<Hosts>) -> Running {
+    let ports = ports(world, hosts);
     let options = DelivererOptions { in_flight_max: 16, ..DelivererOptions::default() };
     let stop = CancellationToken::new();
     let task = tokio::spawn(Deliverer::new(ports, master(), options).run(stop.clone()));
@@ -349,6 +353,89 @@ async fn a_process_that_was_frozen_past_its_lease_sends_nothing() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(hosts.count("ok"), 0, "its duty was another's by then");
     task.abort();
+}
+
+/// All groups under one term, from now on for a minute.
+fn term() -> Held {
+    let term = Term { epoch: Epoch::new(1), until: Instant::now() + Duration::from_secs(60) };
+    (0..GROUPS).map(|group| (lease_name(group), term)).collect()
+}
+
+/// A run that holds every group, between two turns.
+fn run(ports: DelivererPorts) -> (watch::Sender<Held>, Run) {
+    let (sender, tenures) = watch::channel(term());
+    let run = Run {
+        ports,
+        master: Arc::new(master()),
+        queue: Queue::new(Limits { all: 16, per_endpoint: 4 }),
+        tasks: JoinSet::new(),
+        ids: HashMap::new(),
+        held: term(),
+        tenures,
+        refill_at: Instant::now() + REFILL,
+        backlog_at: Instant::now() + REFILL,
+    };
+    (sender, run)
+}
+
+#[tokio::test]
+async fn an_attempt_looks_at_the_time_itself() {
+    let world = World::new().await;
+    let hosts = Arc::new(Hosts::default());
+    let order = world.create(1, "http://ok/n");
+    world.settle().await;
+    let now = world.clock.now();
+    let next_at = now.plus(Span::from_secs(15));
+    // Another instance has tried and failed, and this one heard of the order only.
+    let failed = tally_events::DeliveryAttempted {
+        order: order.clone(),
+        endpoint: NOTIFY.to_owned(),
+        version: 1,
+        attempt: 1,
+        outcome: tally_events::DeliveryOutcome::Failed { reason: "no".into(), next_at },
+        at: now,
+    };
+    world.tell(Subject::delivery(&order), failed);
+    let (_sender, run) = run(ports(&world, &hosts));
+    let attempt = || {
+        let name = lease_name(order.partition() % GROUPS);
+        let tenure = Tenure { name, epoch: Epoch::new(1), held: run.tenures.clone() };
+        Attempt { order: order.clone(), tenure, ports: run.ports.clone(), master: run.master.clone() }.make()
+    };
+    let early = attempt().await;
+    assert!(matches!(early.next, Next::At(at) if at == next_at), "it is put off until then");
+    assert_eq!((hosts.count("ok"), world.deliveries(&order).len()), (0, 1));
+    world.clock.set(next_at);
+    assert!(matches!(attempt().await.next, Next::Nothing));
+    assert_eq!(world.deliveries(&order), ["1.1 failed", "1.2 ok"]);
+}
+
+#[tokio::test]
+async fn the_queue_keeps_what_is_held_only() {
+    let world = World::new().await;
+    let (_sender, mut run) = run(ports(&world, &Arc::default()));
+    let now = world.clock.now();
+    let group = |order: &OrderId| order.partition() % GROUPS;
+    let orders: Vec<OrderId> = (1..=40).map(tally_testkit::order_id).collect();
+    for order in &orders {
+        run.queue.enqueue(order.clone(), "shop:80".into(), now);
+    }
+    let under_way = run.queue.next(now).unwrap();
+    let task = run.tasks.spawn(std::future::ready(Done { next: Next::At(now), healthy: Some(true) }));
+    run.ids.insert(task.id(), under_way.clone());
+    let kept = (0..GROUPS).find(|kept| *kept != group(&under_way)).unwrap();
+    let own = orders.iter().filter(|order| group(order) == kept).count();
+    assert!(own > 0 && own < 39);
+    let mut held = term();
+    held.retain(|name, _| *name == lease_name(kept));
+    run.take_over(held);
+    assert_eq!(run.queue.len(), own + 1, "what waits under others' leases is dropped");
+    assert!(run.refill_at > Instant::now(), "nothing has come");
+    let done = run.tasks.join_next_with_id().await.unwrap();
+    run.finished(done);
+    assert_eq!(run.queue.len(), own, "what was under way does not come back");
+    run.take_over(term());
+    assert!(run.refill_at <= Instant::now(), "what others left undone is asked for at once");
 }
 
 #[test]

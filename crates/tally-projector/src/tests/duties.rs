@@ -334,3 +334,33 @@ async fn orders_whose_watchers_are_down_hold_nobody_up() {
     assert_eq!(first + service.round(&scene).await, 1, "the others wait for their chain");
     assert_eq!(service.status(&order).await, "expired");
 }
+
+/// There is a rate for one order only.
+struct For(OrderId);
+
+impl Reprice for For {
+    fn full_price(&self, order: &Order, quote: &QuoteState) -> Option<BaseUnits> {
+        (*order.id() == self.0).then_some(quote.terms().full)
+    }
+}
+
+#[tokio::test]
+async fn orders_without_a_rate_hold_no_late_money_up() {
+    let mut scene = Scene::new();
+    scene.policy.late = LatePolicy::Reprice;
+    for number in 1..=2_001 {
+        scene.create(number);
+        scene.quote(number);
+    }
+    scene.wait(60);
+    (1..=2_001).for_each(|number| scene.paid(number));
+    let last = (1..=2_001).map(order_id).max_by_key(|id| crate::keys::awaiting(id).to_vec()).unwrap();
+    let reprice: Arc<dyn Reprice> = Arc::new(For(last.clone()));
+    let mut service = service(&scene, &leases(&scene), Some(reprice)).await;
+    assert_eq!(service.round(&scene).await, 0, "so many have no rate");
+    assert_eq!(service.round(&scene).await, 1, "its turn comes all the same");
+    assert_eq!(
+        (service.status(&last).await.as_str(), last_fact(&scene, &last).0.as_str()),
+        ("paid", "order.accepted")
+    );
+}

@@ -1,19 +1,23 @@
 //! Rules of the fold that a story comes through with or without: every index, what is told late, where a branch goes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use async_trait::async_trait;
+use futures::StreamExt;
 use tally_events::{
-    AcceptedDeposit, ChainFinalized, DeliveryOutcome, Fact, LatePolicy, OrderAccepted, OrderExpired,
-    OrderUnwatched, Subject,
+    AcceptedDeposit, ChainFinalized, DeliveryOutcome, Fact, LatePolicy, NewEvent, OrderAccepted,
+    OrderExpired, OrderUnwatched, Recorded, Subject,
 };
 use tally_order::{DeadlineKind, Status};
-use tally_ports::{ReadModel, Store};
-use tally_testkit::{MemoryStore, chain_id, order_id, script};
+use tally_ports::{AppendError, EventLog, EventStream, Expectation, PortError, ReadModel, Store};
+use tally_testkit::{MemoryLog, MemoryStore, Meters, chain_id, order_id, script};
 use tally_types::{Height, Position, Span};
 
 use super::scene::{START, Scene, block, deposit_key};
 use crate::fold::{Fold, Limits};
-use crate::{Options, keys};
+use crate::{Options, Projector, keys};
 
 fn bytes(key: impl AsRef<[u8]>) -> Vec<u8> {
     key.as_ref().to_vec()
@@ -258,4 +262,110 @@ async fn after_a_rebuild_the_new_store_is_the_one_that_goes_on() {
     projector.catch_up().await.unwrap();
     assert_eq!(model.order(&order).await.unwrap().unwrap().status(), Status::Pending);
     assert_eq!(scene.store.rows(), before, "the old one is left as it was");
+}
+
+/// A log whose streams end after one fact, from the third on.
+struct Short(MemoryLog, AtomicUsize);
+
+#[async_trait]
+impl EventLog for Short {
+    async fn append(
+        &self,
+        expectations: Vec<Expectation>,
+        batch: Vec<NewEvent>,
+    ) -> Result<Vec<Position>, AppendError> {
+        self.0.append(expectations, batch).await
+    }
+
+    async fn read(&self, after: Position) -> Result<EventStream, PortError> {
+        let facts = self.0.read(after).await?;
+        let cut = self.1.fetch_add(1, Ordering::SeqCst) >= 2;
+        Ok(facts.take(if cut { 1 } else { usize::MAX }).boxed())
+    }
+
+    async fn last(&self, subject: &Subject) -> Result<Option<Recorded>, PortError> {
+        self.0.last(subject).await
+    }
+
+    async fn head(&self) -> Result<Position, PortError> {
+        self.0.head().await
+    }
+}
+
+#[tokio::test]
+async fn a_rebuild_that_stands_elsewhere_takes_no_ones_place() {
+    let scene = Scene::new();
+    let order = scene.create(1);
+    let log = Arc::new(Short(scene.log.clone(), AtomicUsize::new(0)));
+    let projector = Projector::open(log.clone(), scene.store.clone(), Options::default()).await.unwrap();
+    let before = projector.catch_up().await.unwrap();
+    scene.quote(1);
+    let model = projector.model();
+    // The new one has read all there is when the old one's stream ends.
+    let next = Arc::new(MemoryStore::new());
+    let refused = projector.rebuild(next.clone(), Options::beside()).await.expect_err("they stand apart");
+    assert!(refused.is_transient(), "{refused}");
+    let allocated = Position::new(before.get() + 1);
+    assert_eq!(model.position(), allocated, "the old one is at what it could read");
+    assert_eq!(model.order(&order).await.unwrap().unwrap().status(), Status::New);
+    log.1.store(0, Ordering::SeqCst);
+    projector.catch_up().await.unwrap();
+    assert_eq!(model.order(&order).await.unwrap().unwrap().status(), Status::Pending);
+    assert_eq!(scene.store.rows(), next.rows(), "it is the old one that went on");
+    scene.seen(1, 1, 1_000);
+    projector.catch_up().await.unwrap();
+    assert_ne!(scene.store.rows(), next.rows(), "it is the old one that went on");
+    log.1.store(0, Ordering::SeqCst);
+    projector.rebuild(next.clone(), Options::beside()).await.expect("they stand at the same place");
+}
+
+#[tokio::test]
+async fn another_store_is_answered_from_at_once() {
+    let scene = Scene::new();
+    let order = scene.create(1);
+    let model = scene.model().await;
+    assert!(model.order(&order).await.unwrap().is_some());
+    assert_eq!(model.order(&order_id(2)).await.unwrap(), None);
+    let other = Scene::new();
+    other.create(2);
+    other.model().await;
+    model.replace(other.store.clone());
+    assert_eq!(model.order(&order).await.unwrap(), None, "what was at hand was the other one's");
+    assert!(model.order(&order_id(2)).await.unwrap().is_some(), "also that there was none");
+}
+
+#[test]
+fn only_what_comes_after_the_start_is_counted() {
+    // Commits are told of on threads of their own.
+    let meters: &'static Meters = Box::leak(Box::default());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_start(|| std::mem::forget(meters.begin()))
+        .build()
+        .unwrap();
+    let count = || meters.count("tally_order_transitions_total", "status=new");
+    runtime.block_on(async {
+        let scene = Scene::new();
+        for number in 1..=3 {
+            scene.create(number);
+        }
+        let projector = scene.projector().await;
+        projector.catch_up().await.unwrap();
+        assert_eq!(count(), 0, "they were there before");
+        scene.create(4);
+        projector.catch_up().await.unwrap();
+        assert_eq!(count(), 1);
+        assert_eq!(meters.gauge("tally_orders", "status=new"), Some(4.0), "they are there all the same");
+        // What came before the start and what came since are read together.
+        let (before, scene) = (count(), Scene::new());
+        for number in 1..=3 {
+            scene.create(number);
+        }
+        let projector = scene.projector().await;
+        for number in 4..=5 {
+            scene.create(number);
+        }
+        projector.catch_up().await.unwrap();
+        assert_eq!(count() - before, 2);
+    });
 }

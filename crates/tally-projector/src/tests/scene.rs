@@ -177,6 +177,13 @@ impl Scene {
         self.put(Self::chain(), DepositSeen { chain: chain_id("btc"), deposit, replaces: None });
     }
 
+    /// The price of an order, by a transaction at whose slot it stands by its number.
+    pub(super) fn paid(&self, to: u64) {
+        let mut deposit = self.deposit(1, to, 1_000);
+        deposit.key.slot = to.to_string();
+        self.put(Self::chain(), DepositSeen { chain: chain_id("btc"), deposit, replaces: None });
+    }
+
     pub(super) fn mined(&self, number: u8, to: u64, amount: u128, block: BlockRef) {
         let deposit = self.deposit(number, to, amount);
         self.put(Self::chain(), DepositMined { chain: chain_id("btc"), deposit, block, replaces: None });
