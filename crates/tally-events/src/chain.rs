@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tally_types::{
     BaseUnits, BlockHash, BlockRef, ChainId, Currency, DepositKey, Difference, Height, OutPoint, Position,
-    Script, Timestamp, TxId,
+    Script, Span, Timestamp, TxId,
 };
 
 /// A payment to a watched script.
@@ -73,6 +73,23 @@ pub struct ChainObserved {
     pub watched_through: Position,
     /// The watcher's clock.
     pub observed_at: Timestamp,
+}
+
+/// How far a report must lie before what was reported already, to say that the watcher's clock was wrong then.
+pub const CLOCK_SET_BACK_MIN: Span = Span::from_secs(60);
+
+impl ChainObserved {
+    /// When the chain was last looked at, where `before` was said until now, and this is said at `told_at`. Never
+    /// earlier, for what is told late moves nothing back; unless a clock that was ahead was put right: then it is of
+    /// now and far behind. Else a chain would pass for watched until time has caught up with the wrong clock.
+    pub fn last_look(&self, before: Timestamp, told_at: Timestamp) -> Timestamp {
+        let is_of_now = told_at.since(self.observed_at) < CLOCK_SET_BACK_MIN;
+        if is_of_now && before.since(self.observed_at) >= CLOCK_SET_BACK_MIN {
+            self.observed_at
+        } else {
+            before.max(self.observed_at)
+        }
+    }
 }
 
 /// A payment is in the mempool.

@@ -21,9 +21,10 @@ pub use account::{
 };
 pub use archive::{ArchivedOrder, OrdersArchived};
 pub use chain::{
-    BlockConnected, BlockDisconnected, ChainCheckpointed, ChainFinalized, ChainObserved, ChainSharded,
-    CheckpointDeposit, CheckpointStage, Deposit, DepositConfirmed, DepositMined, DepositReplaced,
-    DepositSeen, DepositUnmined, DepositVanished, FoundBlock, RescanApplied, RescanReported, RescanRequested,
+    BlockConnected, BlockDisconnected, CLOCK_SET_BACK_MIN, ChainCheckpointed, ChainFinalized, ChainObserved,
+    ChainSharded, CheckpointDeposit, CheckpointStage, Deposit, DepositConfirmed, DepositMined,
+    DepositReplaced, DepositSeen, DepositUnmined, DepositVanished, FoundBlock, RescanApplied, RescanReported,
+    RescanRequested,
 };
 pub use delivery::{DeliveryAttempted, DeliveryOutcome};
 pub use envelope::{DecodeError, Epoch, Event, Fact, NewEvent, Recorded, SOURCE};

@@ -100,7 +100,9 @@ impl From<PortError> for Problem {
             let message = "a part of the service cannot be reached: ask again in a moment";
             Self::unavailable("ServiceUnavailable", message, 2)
         } else {
-            Self::internal()
+            // Of an append that failed nobody knows whether it was made: this must not say that nothing was changed.
+            let message = "this instance cannot read or write its data: send the same again later";
+            Self::unavailable("ServiceUnavailable", message, 30)
         }
     }
 }
@@ -118,5 +120,20 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_failed_leaves_open_what_was_done() {
+        for error in [PortError::persistent("the log has stopped"), PortError::transient("no answer")] {
+            let problem = Problem::from(error);
+            assert_eq!((problem.status.as_u16(), problem.reason), (503, "ServiceUnavailable"));
+            assert!(problem.retry_after_secs.is_some());
+            assert!(!problem.message.contains("nothing was changed") && !problem.message.contains("log"));
+        }
     }
 }

@@ -240,9 +240,7 @@ impl<'a> Fold<'a> {
             Fact::KeyAllocated(fact) => self.key_fact(&fact.fingerprint, recorded)?,
             Fact::BlockConnected(fact) => self.block_connected(fact, recorded, publish)?,
             Fact::BlockDisconnected(fact) => self.block_disconnected(fact, recorded, publish)?,
-            Fact::ChainObserved(fact) => {
-                self.chain_observed(&fact.chain, event.shard, fact.observed_at, fact.watched_through)?;
-            }
+            Fact::ChainObserved(fact) => self.chain_reported(fact, event)?,
             Fact::ChainCheckpointed(fact) => {
                 self.chain_observed(&fact.chain, event.shard, fact.observed_at, fact.watched_through)?;
             }

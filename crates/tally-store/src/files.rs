@@ -24,10 +24,7 @@ pub(crate) struct Claim(#[expect(dead_code, reason = "held for its lock")] File)
 
 /// Takes the directory for this process.
 pub(crate) fn claim(dir: &Path) -> Result<Claim, PortError> {
-    let failed = |error: io::Error| {
-        PortError::persistent(format!("the store's directory {} cannot be used", dir.display()))
-            .because(error)
-    };
+    let failed = |error: io::Error| unusable(dir, error);
     fs::create_dir_all(dir).map_err(failed)?;
     let path = dir.join(LOCK);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
@@ -79,9 +76,7 @@ pub(crate) fn is_damage(error: &PortError) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         match error.downcast_ref::<sled::Error>() {
-            Some(sled::Error::Io(io)) => {
-                return matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
-            }
+            Some(sled::Error::Io(io)) => return is_of_the_contents(io.kind()),
             Some(_) => return true,
             None if error.is::<Stopped>() => return true,
             None => cause = error.source(),
@@ -125,6 +120,16 @@ pub(crate) fn empty(dir: &Path) -> Result<(), PortError> {
 #[error("sled stopped on damage")]
 struct Stopped;
 
+/// The disk is full, or someone else's, or does not answer: nothing is wrong with what lies there.
+fn unusable(dir: &Path, error: io::Error) -> PortError {
+    PortError::persistent(format!("the store's directory {} cannot be used", dir.display())).because(error)
+}
+
+/// What sled says of bytes that are not what it wrote.
+fn is_of_the_contents(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
 /// Opens sled in a claimed directory.
 ///
 /// A crash while sled writes a snapshot leaves `snap.*.generating`, on which it would fail to open; a snapshot is
@@ -138,19 +143,23 @@ pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<(sled::Db, File), Por
         .because(cause)
     };
     wait_for_sled(dir, LOCK_PAUSES)?;
-    remove_unfinished_snapshots(dir).map_err(|error| failed(error.into()))?;
+    remove_unfinished_snapshots(dir).map_err(|error| unusable(dir, error))?;
     let config = sled::Config::new()
         .path(dir)
         .cache_capacity(cache_bytes)
         .mode(sled::Mode::HighThroughput)
         .flush_every_ms(Some(500));
     let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
-        Ok(opened) => opened.map_err(|error| failed(error.into()))?,
+        Ok(Ok(db)) => db,
+        Ok(Err(sled::Error::Io(error))) if !is_of_the_contents(error.kind()) => {
+            return Err(unusable(dir, error));
+        }
+        Ok(Err(error)) => return Err(failed(error.into())),
         Err(_) => return Err(failed(Stopped.into())),
     };
-    let file = File::open(dir.join(DATA)).map_err(|error| failed(error.into()))?;
+    let file = File::open(dir.join(DATA)).map_err(|error| unusable(dir, error))?;
     // The new names in the directory, too, must outlive a loss of power.
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed(error.into()))?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| unusable(dir, error))?;
     Ok((db, file))
 }
 

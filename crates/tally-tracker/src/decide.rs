@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use tally_events::{
-    BlockConnected, ChainFinalized, ChainObserved, DepositConfirmed, DepositMined, DepositReplaced,
-    DepositSeen, DepositUnmined, DepositVanished, Fact,
+    BlockConnected, CLOCK_SET_BACK_MIN, ChainFinalized, ChainObserved, DepositConfirmed, DepositMined,
+    DepositReplaced, DepositSeen, DepositUnmined, DepositVanished, Fact,
 };
 use tally_types::{BlockHash, BlockRef, DepositKey, Height, Position, Span, Timestamp, TxId};
 
@@ -181,9 +181,12 @@ impl Tracker {
     }
 
     fn decide_observed(&self, taken_at: Timestamp, watched_through: Position, asked: bool) -> Vec<Fact> {
-        let due = asked || taken_at.since(self.observed_at()) >= SILENCE_MAX;
-        let news = taken_at > self.observed_at() || watched_through > self.watched_through();
-        let holds = taken_at >= self.observed_at() && watched_through >= self.watched_through();
+        // What was said last was said by a clock that was ahead: from here on the right one holds.
+        let set_back = self.observed_at().since(taken_at) >= CLOCK_SET_BACK_MIN;
+        let due = asked || set_back || taken_at.since(self.observed_at()) >= SILENCE_MAX;
+        let news = set_back || taken_at > self.observed_at() || watched_through > self.watched_through();
+        let in_order = set_back || taken_at >= self.observed_at();
+        let holds = in_order && watched_through >= self.watched_through();
         match self.tip() {
             Some(tip) if due && news && holds => vec![Fact::from(ChainObserved {
                 chain: self.chain().clone(),

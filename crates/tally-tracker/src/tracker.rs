@@ -180,7 +180,9 @@ impl Tracker {
             Fact::BlockConnected(fact) if fact.chain == self.chain => self.connected(fact),
             Fact::BlockDisconnected(fact) if fact.chain == self.chain => self.disconnected(fact),
             Fact::ChainObserved(fact) if fact.chain == self.chain => {
-                self.reported(fact.watched_through, fact.observed_at);
+                self.watched_through = self.watched_through.max(fact.watched_through);
+                // Only the writer of the moment tells it, and at once.
+                self.observed_at = fact.last_look(self.observed_at, fact.observed_at);
             }
             Fact::ChainCheckpointed(fact) if fact.chain == self.chain => self.checkpointed(fact),
             Fact::ChainFinalized(fact) if fact.chain == self.chain => {

@@ -320,14 +320,16 @@ pub(crate) enum OrderCommand {
         /// The order.
         order: OrderId,
     },
-    /// Writes orders as a table.
+    /// Writes orders as a table. A title, own id or attach that a spreadsheet would run as a formula (it begins with
+    /// = + - @, a tab or a line break) gets an apostrophe before it; nothing else is changed.
     #[command(after_help = "Example: tally order export --csv --merchant 10001 --to orders.csv")]
     Export(ExportArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DepositCommand {
-    /// Writes deposits as a table.
+    /// Writes deposits as a table. An own id that a spreadsheet would run as a formula (it begins with = + - @, a tab
+    /// or a line break) gets an apostrophe before it; nothing else is changed.
     #[command(after_help = "Example: tally deposit export --csv > deposits.csv")]
     Export(ExportArgs),
 }

@@ -243,8 +243,12 @@ impl DataFolder {
         };
         let mut random = [0; 32];
         SystemEntropy.fill(&mut random);
-        writeln!(file, "{}", tally_sign::new_key(random).expose())?;
-        Ok(())
+        let line = format!("{}\n", tally_sign::new_key(random).expose());
+        file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).with_context(|| {
+            // An empty one would be taken for a secret that was made before.
+            let _ = std::fs::remove_file(&path);
+            format!("cannot write {}", path.display())
+        })
     }
 }
 

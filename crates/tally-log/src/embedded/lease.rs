@@ -21,6 +21,8 @@ pub(super) type Held = HashMap<String, Term>;
 pub(super) struct Term {
     epoch: Epoch,
     until: Timestamp,
+    /// For how long it was asked for.
+    ttl: Span,
 }
 
 /// Leases of the embedded mode. No other process can have the log open, so they are kept in memory and end with this
@@ -48,14 +50,17 @@ impl Lease for EmbeddedLease {
     async fn acquire(&self, name: &str, ttl: Span) -> Result<Option<Grant>, PortError> {
         // Held over the wait for the disk: two who ask at once are one after the other.
         let mut held = self.inner.held.lock().await;
-        if held.get(name).is_some_and(|term| term.until > self.clock.now()) {
+        let now = self.clock.now();
+        if let Some(term) = held.get_mut(name).filter(|term| term.until > now) {
+            // A clock that was set back makes no term longer than it was asked for.
+            term.until = term.until.min(now.plus(term.ttl));
             return Ok(None);
         }
         let (answer, epoch) = oneshot::channel();
         self.inner.request(Request::Epoch(name.to_owned(), answer)).await?;
         let epoch = epoch.await.map_err(|_| stopped(&self.inner.dir))??;
         let until = self.clock.now().plus(ttl);
-        held.insert(name.to_owned(), Term { epoch: Epoch::new(epoch), until });
+        held.insert(name.to_owned(), Term { epoch: Epoch::new(epoch), until, ttl });
         Ok(Some(Grant { name: name.to_owned(), epoch: Epoch::new(epoch), revision: epoch }))
     }
 
@@ -64,7 +69,7 @@ impl Lease for EmbeddedLease {
         match held.get_mut(&grant.name) {
             // Late, but nobody else has it: then it goes on. A clock that was advanced takes no duty away.
             Some(term) if term.epoch == grant.epoch => {
-                term.until = self.clock.now().plus(ttl);
+                (term.until, term.ttl) = (self.clock.now().plus(ttl), ttl);
                 Ok(Some(grant.clone()))
             }
             _ => Ok(None),

@@ -72,6 +72,24 @@ async fn a_late_renewal_holds_while_nobody_else_came() {
 }
 
 #[tokio::test]
+async fn a_clock_set_back_makes_no_lease_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let right = Timestamp::from_millis(1_700_000_000_000);
+    let clock = Arc::new(ManualClock::at(right.plus(Span::from_secs(3_600))));
+    let lease = Embedded::open(dir.path(), CACHE_BYTES).unwrap().lease(clock.clone());
+    let ttl = Span::from_secs(10);
+    let gone = lease.acquire("duty", ttl).await.unwrap().unwrap();
+    clock.set(right);
+    assert_eq!(lease.acquire("duty", ttl).await.unwrap(), None, "its holder may live");
+    clock.advance(Span::from_secs(9));
+    assert_eq!(lease.acquire("duty", ttl).await.unwrap(), None);
+    clock.advance(Span::from_secs(1));
+    let next = lease.acquire("duty", ttl).await.unwrap().unwrap();
+    assert!(next.epoch > gone.epoch);
+    assert_eq!(lease.renew(&gone, ttl).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn the_logs_of_an_installation_are_apart() {
     let dir = tempfile::tempdir().unwrap();
     let embedded = Embedded::open(dir.path(), CACHE_BYTES).unwrap();
@@ -93,6 +111,16 @@ async fn a_directory_in_use_is_named() {
     let message = error.to_string();
     assert!(!error.is_transient() && message.contains("in use by another process"), "{message}");
     assert!(message.contains(dir.path().to_str().unwrap()), "{message}");
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_used_is_not_called_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("db")).unwrap();
+    let error = Embedded::open(dir.path(), CACHE_BYTES).unwrap_err();
+    let message = error.to_string();
+    assert!(!error.is_transient() && message.contains("cannot be used"), "{message}");
+    assert!(message.contains(dir.path().to_str().unwrap()) && !message.contains("restore"), "{message}");
 }
 
 #[tokio::test]

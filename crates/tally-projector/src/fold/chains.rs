@@ -2,7 +2,10 @@
 //!
 //! Not here: reorg rules (`tally-tracker` decides what the log says).
 
-use tally_events::{BlockConnected, BlockDisconnected, ChainFinalized, ChainSharded, Place, Recorded, Shard};
+use tally_events::{
+    BlockConnected, BlockDisconnected, ChainFinalized, ChainObserved, ChainSharded, Event, Place, Recorded,
+    Shard,
+};
 use tally_ports::PortError;
 use tally_types::{BlockRef, ChainId, Height, OrderId, Position, Timestamp};
 
@@ -26,6 +29,13 @@ impl Fold<'_> {
         state.observed_at = state.observed_at.max(observed_at);
         state.watched_through = state.watched_through.max(watched_through);
         self.put_chain(chain, &state)
+    }
+
+    pub(super) fn chain_reported(&mut self, fact: &ChainObserved, event: &Event) -> Result<(), PortError> {
+        let mut state = rows::shard(&self.rows, &fact.chain, event.shard)?;
+        state.observed_at = fact.last_look(state.observed_at, event.time);
+        state.watched_through = state.watched_through.max(fact.watched_through);
+        self.put_chain(&fact.chain, &state)
     }
 
     fn put_chain(&mut self, chain: &ChainId, state: &ChainState) -> Result<(), PortError> {

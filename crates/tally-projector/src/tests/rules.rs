@@ -162,6 +162,28 @@ async fn what_is_told_late_moves_nothing_back() {
 }
 
 #[tokio::test]
+async fn a_report_puts_right_what_a_clock_that_was_ahead_said() {
+    let scene = Scene::new();
+    scene.connect(block(100, 1));
+    let seen = async |scene: &Scene| {
+        scene.observe(block(100, 1));
+        scene.model().await.chain(&chain_id("btc")).await.unwrap().unwrap().observed_at
+    };
+    let wrong = START.plus(Span::from_secs(3_600));
+    scene.clock.set(wrong);
+    assert_eq!(seen(&scene).await, wrong);
+    let (little, far) = (wrong.minus(Span::from_secs(59)), wrong.minus(Span::from_secs(60)));
+    for (name, clock, expected) in [
+        ("a little behind is another watcher's clock", little, wrong),
+        ("far behind is one that was put right", far, far),
+        ("and it goes on from there", far.plus(Span::from_secs(20)), far.plus(Span::from_secs(20))),
+    ] {
+        scene.clock.set(clock);
+        assert_eq!(seen(&scene).await, expected, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_deposit_counts_in_blocks_of_the_branch_alone() {
     let scene = Scene::new();
     for height in 100..=102 {

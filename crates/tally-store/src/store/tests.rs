@@ -213,6 +213,11 @@ fn a_damaged_store_is_made_anew_and_no_other() {
     let file = dir.path().join("file");
     std::fs::write(&file, b"x").unwrap();
     assert!(SledStore::open_or_anew(&file, CACHE_BYTES).is_err() && file.exists());
+    let unusable = dir.path().join("unusable");
+    std::fs::create_dir_all(unusable.join("db/kept")).unwrap();
+    let error = SledStore::open_or_anew(&unusable, CACHE_BYTES).unwrap_err().to_string();
+    assert!(error.contains("cannot be used") && error.contains(unusable.to_str().unwrap()), "{error}");
+    assert!(unusable.join("db/kept").exists());
 }
 
 #[test]

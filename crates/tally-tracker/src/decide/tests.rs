@@ -418,6 +418,11 @@ fn a_quiet_chain_reports_that_it_is_alive() {
     assert_eq!(observed(21, false), "");
     assert_eq!(observed(22, true), "observed", "at once when a deadline waits");
     assert_eq!(observed(22, true), "", "never twice for one look");
+    assert_eq!(observed(-37, true), "", "a clock that is a little behind waits");
+    assert_eq!(observed(-38, false), "observed", "one that was ahead is put right");
+    assert_eq!(observed(-38, true), "");
+    assert_eq!(observed(-18, false), "observed", "and goes on from there");
+    assert_eq!(story.refolded(), story.tracker);
     assert_eq!(story.tracker.watched_through(), Position::new(5));
 }
 

@@ -71,7 +71,12 @@ pub(super) async fn open(app: &App, token: &str, dir: &Path, http: &str) -> anyh
         Ok(kept) => serde_json::from_slice(&kept).context("demo.json in the data folder cannot be read")?,
         Err(_) => {
             let kept = make(app, token).await?;
-            std::fs::write(&path, serde_json::to_vec_pretty(&kept)?)?;
+            let written = std::fs::write(&path, serde_json::to_vec_pretty(&kept)?);
+            written.with_context(|| {
+                // Half of it would be taken for the merchant of an earlier start.
+                let _ = std::fs::remove_file(&path);
+                format!("cannot write {}", path.display())
+            })?;
             kept
         }
     };

@@ -133,7 +133,8 @@ async fn restore(common: &Common, from: &Path) -> anyhow::Result<()> {
     if ask(&config, Method::GET, "/v1/admin/merchants", None).await?.is_some() {
         bail!("an instance runs here: stop it, and move its data away, before a backup is restored");
     }
-    std::fs::create_dir_all(&config.data_dir)?;
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("data_dir: cannot make {}", config.data_dir.display()))?;
     let logs = stopped(&config).await?;
     let copy_dir = config.copy.dir(&config.data_dir);
     let places = (config.data_dir.as_path(), copy_dir.as_deref());
@@ -151,6 +152,10 @@ async fn export_table(common: &Common, args: &ExportArgs, table: Table) -> anyho
         }
         None => Box::new(std::io::stdout()),
     };
+    let unwritten = || match &args.to {
+        Some(path) => format!("{} cannot be written", path.display()),
+        None => "standard output cannot be written".to_owned(),
+    };
     let name = if table == Table::Orders { "orders" } else { "deposits" };
     let mut query = form_urlencoded::Serializer::new(String::new());
     if let Some(merchant) = args.merchant {
@@ -162,7 +167,7 @@ async fn export_table(common: &Common, args: &ExportArgs, table: Table) -> anyho
     let path = format!("/v1/admin/export/{name}.csv?{}", query.finish());
     if let Some(mut response) = ask(&config, Method::GET, &path, None).await? {
         while let Some(bytes) = response.chunk().await.context("the running instance broke off")? {
-            out.write_all(&bytes)?;
+            out.write_all(&bytes).with_context(unwritten)?;
         }
     } else {
         let offline = Offline::open(&config, Keys::Open).await?;
@@ -171,11 +176,10 @@ async fn export_table(common: &Common, args: &ExportArgs, table: Table) -> anyho
         let model: Arc<dyn ReadModel> = offline.model.clone();
         let mut lines = export::table(&*model, filter, table);
         while let Some(piece) = lines.next().await {
-            out.write_all(piece?.as_bytes())?;
+            out.write_all(piece?.as_bytes()).with_context(unwritten)?;
         }
         drop(lines);
         offline.close().await;
     }
-    out.flush()?;
-    Ok(())
+    out.flush().with_context(unwritten)
 }

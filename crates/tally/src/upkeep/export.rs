@@ -1,4 +1,4 @@
-//! Orders and deposits as tables: CSV as RFC 4180 has it.
+//! Orders and deposits as tables: CSV as RFC 4180 has it. Texts that a merchant or payer wrote never begin as a formula.
 
 use futures::stream::{self, BoxStream, StreamExt};
 use tally_order::{Order, PublicOrder};
@@ -144,9 +144,12 @@ fn deposit_lines(order: &PublicOrder) -> String {
     lines.collect()
 }
 
-/// A text that someone else wrote: a spreadsheet must not take it for a formula.
+/// How a cell begins that some spreadsheet runs as a formula; the last four are the full-width forms of the first.
+const FORMULA_STARTS: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+
+/// A text that someone else wrote: a spreadsheet must not take it for a formula, so an apostrophe goes before it.
 fn words(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() }
+    if text.starts_with(FORMULA_STARTS) { format!("'{text}") } else { text.to_owned() }
 }
 
 fn line<const N: usize>(fields: [String; N]) -> String {
@@ -172,7 +175,16 @@ mod tests {
             ("5\" \"tea\"", "\"5\"\" \"\"tea\"\"\""),
             ("two\nlines", "\"two\nlines\""),
             ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+            ("=HYPERLINK(\"http://x\",1)", "\"'=HYPERLINK(\"\"http://x\"\",1)\""),
+            ("+1", "'+1"),
+            ("-1+1", "'-1+1"),
             ("@x", "'@x"),
+            ("\t=1", "'\t=1"),
+            ("\r=1", "\"'\r=1\""),
+            ("\n=1", "\"'\n=1\""),
+            ("＝1", "'＝1"),
+            ("a=1", "a=1"),
+            ("'=1", "'=1"),
             ("", ""),
         ] {
             assert_eq!(line([words(text), "1".to_owned()]), format!("{field},1\r\n"), "{text}");
