@@ -386,6 +386,49 @@ async fn of_two_that_archive_one_says_so() {
 }
 
 #[tokio::test]
+async fn those_that_stay_hold_nobody_up() {
+    let scene = Scene::new();
+    for number in 1..=4 {
+        canceled(&scene, number);
+        scene.wait(1);
+    }
+    closed(&scene, 5);
+    half_a_year(&scene);
+    let mut stand = Stand::new(scene, ArchiverOptions { orders: 2, ..options() }).await;
+    assert_eq!(stand.round().await, 1, "it stands behind two pages of others");
+    assert_eq!(stand.orders(), [["5"]]);
+}
+
+#[tokio::test]
+async fn orders_that_ran_beside_each_other_stand_in_log_order() {
+    let scene = Scene::new();
+    let orders = [1, 2].map(|number| scene.create(number));
+    for order in orders.iter().rev() {
+        scene.put(Subject::order(order), OrderCanceled { order: order.clone() });
+        scene.wait(1);
+    }
+    orders.iter().for_each(|order| scene.deliver(order, 2, DeliveryOutcome::Acknowledged));
+    half_a_year(&scene);
+    let mut stand = Stand::new(scene, options()).await;
+    assert_eq!(stand.round().await, 2);
+    assert_eq!(stand.orders(), [["1", "2"]], "the second was closed first");
+    let segments = stand.shelf.segments.lock().unwrap();
+    assert!(segments[0].1.windows(2).all(|pair| pair[0].position < pair[1].position));
+}
+
+#[tokio::test]
+async fn a_segment_that_is_stored_gets_its_fact() {
+    let mut first = Stand::new(scene_with(1), options()).await;
+    assert_eq!(first.round().await, 1);
+    // The same log, whose archiver came as far as the file.
+    let mut stand = Stand::new(scene_with(1), options()).await;
+    *stand.shelf.segments.lock().unwrap() = first.shelf.segments.lock().unwrap().clone();
+    assert_eq!(stand.round().await, 1);
+    assert_eq!(stand.steps.taken()[0], "append archive", "it is not gathered again");
+    assert!(stand.scene.log.facts_on(&Subject::order(&order_id(1))).is_empty());
+}
+
+#[tokio::test]
 async fn an_archive_that_lacks_a_segment_is_added_nothing() {
     let mut stand = Stand::new(scene_with(2), ArchiverOptions { orders: 1, ..options() }).await;
     assert_eq!(stand.round().await, 1);
