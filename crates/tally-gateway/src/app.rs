@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tally_account::{ChainDefaults, PolicyDefaults, Wallet};
 use tally_address::{AddressParams, ExtendedKey, ScriptKind};
 use tally_events::{Counts, NewEvent, Subject};
-use tally_ports::{AppendError, ChainView, Clock, Entropy, EventLog, Expectation, ReadModel};
+use tally_ports::{AppendError, Clock, Entropy, EventLog, Expectation, ReadModel};
 use tally_pricing::RateTable;
 use tally_sign::MasterKey;
-use tally_types::{BaseUnits, ChainId, Currency, OrderId, Position, Span, Timestamp};
+use tally_types::{BaseUnits, ChainId, Currency, OrderId, Position, Span};
 use tokio::sync::watch;
 
 use crate::problem::Problem;
@@ -16,14 +16,8 @@ use crate::problem::Problem;
 /// How long an answer waits for the fold to reach what the log already holds.
 pub(crate) const FOLD_WAIT: Span = Span::from_millis(500);
 
-/// How old a watcher's last report may be before its coins are not offered; and how far ahead, for a clock that was
-/// wrong says nothing of now.
-const WATCHER_SILENCE_MAX: Span = Span::from_secs(60);
-
-/// Whether a chain's watcher reported lately.
-pub(crate) fn is_watched(view: &ChainView, now: Timestamp) -> bool {
-    now.since(view.observed_at).max(view.observed_at.since(now)) <= WATCHER_SILENCE_MAX
-}
+/// How old a watcher's last report may be before its coins are not offered.
+pub(crate) const WATCHER_SILENCE_MAX: Span = Span::from_secs(60);
 
 /// How often a decision is made again when someone else was faster.
 pub(crate) const TRIES: usize = 32;

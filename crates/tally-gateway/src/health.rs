@@ -11,7 +11,7 @@ use serde_json::json;
 use tally_types::Span;
 use tokio::time::timeout;
 
-use crate::app::is_watched;
+use crate::app::WATCHER_SILENCE_MAX;
 use crate::instance::Instance;
 
 /// How far the fold may be behind before this instance says so.
@@ -40,12 +40,13 @@ async fn ready(State(app): State<Instance>) -> Response {
     let mut chains = serde_json::Map::new();
     for chain in &app.chains {
         let view = app.model.chain(&chain.id).await.ok().flatten();
+        let fresh = |view: &tally_ports::ChainView| now.since(view.observed_at) <= WATCHER_SILENCE_MAX;
         chains.insert(
             chain.id.to_string(),
             json!({
                 "tip": view.as_ref().map(|view| view.tip.height),
                 "observed_at": view.as_ref().map(|view| view.observed_at),
-                "usable": view.as_ref().is_some_and(|view| is_watched(view, now)),
+                "usable": view.as_ref().is_some_and(fresh),
             }),
         );
     }

@@ -10,7 +10,7 @@ use tally_pricing::{QuoteError, RateError};
 use tally_types::{BaseUnits, ChainId, Currency, Height, OrderId, Position, Timestamp};
 
 use super::refused;
-use crate::app::{ChainInfo, CoinInfo, Gateway, TRIES, is_watched};
+use crate::app::{ChainInfo, CoinInfo, Gateway, TRIES, WATCHER_SILENCE_MAX};
 use crate::instance::Instance;
 use crate::problem::Problem;
 
@@ -50,7 +50,7 @@ impl Gateway {
             Problem::unavailable("ChainUnavailable", message, 30)
         };
         let view = self.model.chain(chain).await?.ok_or_else(silent)?;
-        if is_watched(&view, now) { Ok(view.tip.height) } else { Err(silent()) }
+        if now.since(view.observed_at) > WATCHER_SILENCE_MAX { Err(silent()) } else { Ok(view.tip.height) }
     }
 
     /// What the whole price costs in a coin now, and the rate that makes it so.

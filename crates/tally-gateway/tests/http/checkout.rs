@@ -143,21 +143,6 @@ async fn without_a_rate_or_a_watcher_it_is_503_and_nothing_happens() {
 }
 
 #[tokio::test]
-async fn a_report_of_a_clock_that_was_ahead_says_nothing_until_it_is_put_right() {
-    let world = World::new().await;
-    let id = world.create("E1").await;
-    let right = world.clock.now();
-    world.clock.advance(Span::from_secs(61));
-    world.observe("btc");
-    world.folded().await;
-    world.clock.set(right);
-    world.checkout(&id, "BTC").await.refused(503, "ChainUnavailable");
-    world.observe("btc");
-    world.folded().await;
-    assert_eq!(world.checkout(&id, "BTC").await.status, 200);
-}
-
-#[tokio::test]
 async fn an_expired_order_is_quoted_again_only_where_that_is_allowed() {
     for (reopen, status) in [(false, 422), (true, 200)] {
         let world = World::with(PolicyDefaults { reopen, ..PolicyDefaults::default() }, json!({})).await;
