@@ -116,7 +116,11 @@ impl Shops {
             Answered { status, body: serde_json::from_slice(&body).unwrap_or_default() }
         });
         let answered = tokio::time::timeout(PATIENCE, asked).await.ok()?;
-        if answered.status >= 500 && answered.status != 503 {
+        // To ask again in a moment is an answer; that an instance cannot use its data is a fault.
+        let body = answered.body.to_string();
+        if answered.status >= 500
+            && (answered.status != 503 || body.contains("cannot read or write its data"))
+        {
             let text = format!("{} {}", answered.status, answered.body);
             lock(&self.judge).keep(Err(Fault { rule: "answers", text }));
         }
