@@ -54,9 +54,17 @@ pub(crate) struct Limits {
     pub(crate) orders_max: usize,
     /// Whether commits answer the rows they wrote.
     pub(crate) keep_rows: bool,
-    /// Where an empty store is filled in bulk, how many rows are put aside; it is no read model before [`Fold::run`]
-    /// has ended.
-    pub(crate) aside_max: Option<usize>,
+    /// Where an empty store is filled in bulk, what is put aside; it is no read model before [`Fold::run`] has ended.
+    pub(crate) aside: Option<Aside>,
+}
+
+/// Rows that are put aside while an empty store is filled in bulk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Aside {
+    /// About how many there are at most.
+    pub(crate) rows_max: usize,
+    /// How many of them are written in one commit, however small the others are by then: few would not be packed.
+    pub(crate) at_once: usize,
 }
 
 /// A larger commit than this is no news for those who keep rows at hand, but history.
@@ -95,7 +103,7 @@ impl<'a> Fold<'a> {
         let checkpoint = Position::new(rows::number(&rows, keys::CHECKPOINT)?);
         if checkpoint == Position::START && rows.is_empty_but(keys::VERSION)? {
             rows = rows.over_empty(&[keys::VERSION]);
-            if limits.aside_max.is_some() {
+            if limits.aside.is_some() {
                 rows.begin_bulk();
             }
         }
@@ -149,7 +157,7 @@ impl<'a> Fold<'a> {
         self.take(facts, &mut publish)?;
         if self.rows.is_bulk() {
             self.commit(&mut publish)?;
-            self.rows.finish_bulk(self.limits.rows_max)?;
+            self.rows.finish_bulk(self.limits.aside.map_or(self.limits.rows_max, |aside| aside.at_once))?;
         }
         self.commit(&mut publish)
     }
@@ -202,8 +210,10 @@ impl<'a> Fold<'a> {
         if self.rows.len() == 0 {
             return Ok(());
         }
-        if self.limits.aside_max.is_some_and(|most| self.rows.len_aside() >= most) {
-            self.rows.write_aside(self.limits.rows_max)?;
+        if let Some(aside) = self.limits.aside
+            && self.rows.len_aside() >= aside.rows_max
+        {
+            self.rows.write_aside(aside.at_once)?;
         }
         let keep = self.limits.keep_rows && self.rows.len() <= KEPT_ROWS_MAX;
         self.unsure = Some(Committed { position: self.checkpoint, ..std::mem::take(&mut self.done) });

@@ -13,7 +13,7 @@ use tally_ports::{EventLog, EventStream, PortError, ReadModel, Store};
 use tally_types::Position;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::fold::{Committed, Fold, Limits};
+use crate::fold::{Aside, Committed, Fold, Limits};
 use crate::model::blocking;
 use crate::{Model, keys, rows};
 
@@ -78,7 +78,7 @@ impl Options {
             rows_max: if catching_up { self.rows_catching_up } else { self.rows_live }.max(1),
             orders_max: ORDERS_AT_HAND,
             keep_rows: !catching_up,
-            aside_max: self.bulk.then_some(ROWS_ASIDE),
+            aside: self.bulk.then_some(Aside { rows_max: ROWS_ASIDE, at_once: self.rows_catching_up.max(1) }),
         }
     }
 }

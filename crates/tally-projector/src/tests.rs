@@ -2,6 +2,7 @@
 
 mod answers;
 mod archiver;
+mod bulk;
 mod duties;
 mod folding;
 mod rules;

@@ -21,7 +21,7 @@ use crate::fold::{Fold, Limits};
 use crate::{Options, Projector, keys};
 
 /// A long story with everything in it.
-fn story() -> Scene {
+pub(super) fn story() -> Scene {
     let scene = Scene::new();
     scene.connect(block(100, 1));
     for number in 1..=8 {
@@ -61,11 +61,11 @@ fn story() -> Scene {
 }
 
 fn fold(store: &dyn Store, facts: &[Recorded], rows_max: usize) -> Result<(), PortError> {
-    let limits = Limits { rows_max, orders_max: 3, keep_rows: false, aside_max: None };
+    let limits = Limits { rows_max, orders_max: 3, keep_rows: false, aside: None };
     Fold::new(store, limits)?.run(facts, |_| {})
 }
 
-fn folded_whole(scene: &Scene) -> Rows {
+pub(super) fn folded_whole(scene: &Scene) -> Rows {
     let store = MemoryStore::new();
     fold(&store, &scene.log.facts(), 500).unwrap();
     store.rows()
@@ -138,9 +138,9 @@ fn block_facts_again_change_nothing_but_the_checkpoint() {
 }
 
 /// A store whose commits fail from some point on.
-struct Failing {
-    store: MemoryStore,
-    commits_left: AtomicUsize,
+pub(super) struct Failing {
+    pub(super) store: MemoryStore,
+    pub(super) commits_left: AtomicUsize,
 }
 
 impl Store for Failing {
@@ -196,99 +196,6 @@ proptest! {
         fold(&store, &scene.log.facts(), rows_max).unwrap();
         prop_assert_eq!(store.store.rows(), folded_whole(&scene));
     }
-}
-
-/// Folds as a rebuild in a process of its own does: in chunks, committed when they are many, and whole at the end.
-fn fold_in_bulk(
-    store: &dyn Store,
-    facts: &[Recorded],
-    rows_max: usize,
-    aside_max: usize,
-) -> Result<(), PortError> {
-    let limits = Limits { rows_max, orders_max: 3, keep_rows: false, aside_max: Some(aside_max) };
-    let mut fold = Fold::new(store, limits)?;
-    for facts in facts.chunks(3) {
-        fold.take(facts, |_| {})?;
-    }
-    fold.run(&[], |_| {})
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn in_bulk_it_is_the_same(rows_max in 1_usize..40, aside_max in 1_usize..20) {
-        let scene = story();
-        let store = MemoryStore::new();
-        fold_in_bulk(&store, &scene.log.facts(), rows_max, aside_max).unwrap();
-        prop_assert_eq!(store.rows(), folded_whole(&scene));
-    }
-
-    #[test]
-    fn a_store_that_was_not_filled_to_the_end_is_known(commits in 0_usize..40, rows_max in 1_usize..20) {
-        let scene = story();
-        let store = Failing { store: MemoryStore::new(), commits_left: AtomicUsize::new(commits) };
-        let done = fold_in_bulk(&store, &scene.log.facts(), rows_max, 5);
-        let unfinished = store.get(keys::UNFINISHED).unwrap().is_some();
-        prop_assert_eq!(unfinished, done.is_err() && commits > 0);
-        if done.is_ok() {
-            prop_assert_eq!(store.store.rows(), folded_whole(&scene));
-        }
-        // What was put aside is gone: nothing goes on from there.
-        store.commits_left.store(usize::MAX, Ordering::SeqCst);
-        let again = fold_in_bulk(&store, &scene.log.facts(), rows_max, 5);
-        prop_assert_eq!(again.is_err(), unfinished);
-        if again.is_ok() {
-            prop_assert_eq!(store.store.rows(), folded_whole(&scene));
-        }
-    }
-}
-
-/// Wherever a commit fails while a store is filled in bulk: it is filled whole, or nobody reads it before the next start.
-#[tokio::test]
-async fn a_filling_that_failed_does_not_go_on_without_what_was_put_aside() {
-    let scene = story();
-    let (log, whole) = (Arc::new(scene.log.clone()), folded_whole(&scene));
-    let options = Options { rows_live: 9, rows_catching_up: 9, bulk: true, ..Options::default() };
-    let (mut ended, mut filled) = (0, 0);
-    for number in 1..60 {
-        for taken in [true, false] {
-            let fails = [(number, taken)].into();
-            let store = Arc::new(Unsure { fails, ..Unsure::default() });
-            // The first commit is that of the version.
-            let Ok(projector) = Projector::open(log.clone(), store.clone(), options).await else { continue };
-            let done = loop {
-                match projector.catch_up().await {
-                    Err(error) if error.is_transient() => {}
-                    done => break done,
-                }
-            };
-            if done.is_err() {
-                ended += 1;
-                let again = Projector::open(log.clone(), store.clone(), options).await.unwrap();
-                again.catch_up().await.unwrap();
-            } else {
-                filled += 1;
-            }
-            let mut rows = store.store.rows();
-            rows.retain(|(key, _)| key != keys::VERSION);
-            assert!(rows == whole, "commit {number}, taken: {taken}, {done:?}");
-        }
-    }
-    assert!(ended > 10 && filled > 10, "{ended} {filled}");
-}
-
-#[tokio::test]
-async fn a_store_that_was_not_filled_to_the_end_is_filled_anew() {
-    let scene = story();
-    let model = scene.model().await;
-    let (position, before) = (model.position(), scene.store.rows());
-    let mut batch = WriteBatch::default();
-    batch.put(keys::UNFINISHED, *b"");
-    batch.put(*b"zz", *b"left over");
-    scene.store.commit(batch).unwrap();
-    assert_eq!(scene.model().await.position(), position);
-    assert_eq!(scene.store.rows(), before);
 }
 
 /// A store that notes which orders are read.
@@ -369,7 +276,7 @@ fn dust_beyond_measure_is_left_out_and_told_of() {
     }
     scene.seen(9, 1, 400_000);
     let store = MemoryStore::new();
-    let limits = Limits { rows_max: 500, orders_max: 3, keep_rows: false, aside_max: None };
+    let limits = Limits { rows_max: 500, orders_max: 3, keep_rows: false, aside: None };
     let mut left_out = 0;
     let facts = scene.log.facts();
     Fold::new(&store as &dyn Store, limits).unwrap().run(&facts, |done| left_out += done.left_out).unwrap();
@@ -473,11 +380,11 @@ async fn waiters_and_receivers_hear_of_each_commit() {
 
 /// A store some of whose commits fail: taken all the same, or not.
 #[derive(Default)]
-struct Unsure {
-    store: MemoryStore,
-    commits: AtomicUsize,
+pub(super) struct Unsure {
+    pub(super) store: MemoryStore,
+    pub(super) commits: AtomicUsize,
     /// Which commits fail, and whether the store takes them.
-    fails: Vec<(usize, bool)>,
+    pub(super) fails: Vec<(usize, bool)>,
 }
 
 impl Store for Unsure {

@@ -35,7 +35,7 @@ fn kind_byte(kind: DeadlineKind) -> u8 {
 /// Folds what is new into the store, and answers which orders were completed and then undone, and which statuses were
 /// entered.
 fn fold(scene: &Scene, store: &dyn Store) -> (Vec<String>, Vec<Status>) {
-    let limits = Limits { rows_max: 500, orders_max: 3, keep_rows: false, aside_max: None };
+    let limits = Limits { rows_max: 500, orders_max: 3, keep_rows: false, aside: None };
     let (mut undone, mut entered) = (Vec::new(), Vec::new());
     let mut fold = Fold::new(store, limits).unwrap();
     let told = fold.run(&scene.log.facts(), |committed| {
